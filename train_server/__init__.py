@@ -1,0 +1,1 @@
+"""A spec and data in, a version's artefacts out."""

@@ -1,0 +1,1 @@
+"""LeNet-5 (LeCun et al., 1998), one trainer a framework."""
