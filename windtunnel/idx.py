@@ -1,0 +1,80 @@
+"""Read IDX, the file format of MNIST and its kin.
+
+The format is described at http://yann.lecun.com/exdb/mnist: two zero bytes, the element type (8: unsigned byte), the number of
+dimensions, each dimension as a big-endian 32-bit integer, then the elements in C order.
+"""
+
+import gzip
+import hashlib
+import math
+import struct
+import zlib
+from pathlib import Path
+from typing import BinaryIO, cast
+
+import numpy as np
+
+from windtunnel.errors import WindtunnelError
+
+IMAGES, LABELS = 0x00000803, 0x00000801
+SIDE = 28
+# The largest file read, MNIST's training images, has 45 MiB. A header that promises more is wrong, and is not believed.
+MAX_BYTES = 64 * 2**20
+
+
+def read_idx(file: Path) -> tuple[np.ndarray, str]:
+    """Read the images or labels in `file`, or in `file` with `.gz` appended where that is what exists.
+
+    Returns:
+        The pixels, uint8 (N,28,28), or the labels, uint8 (N); and the SHA-256 of the file's uncompressed bytes.
+
+    Raises:
+        WindtunnelError: the file is missing, cannot be decompressed, is not IDX, or does not hold what its header says.
+    """
+    try:
+        file = find(file)
+        with _open(file) as stream:
+            return _parse(stream, file)
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise WindtunnelError(f"{file} is truncated or is not gzip ({error}): delete it and get it again") from error
+    except OSError as error:
+        raise WindtunnelError(f"{file} cannot be read: {error.strerror}") from error
+
+
+def find(file: Path) -> Path:
+    """`file`, or its gzipped form where that is what exists.
+
+    Raises:
+        WindtunnelError: neither exists.
+    """
+    for candidate in (file, file.with_name(file.name + ".gz")):
+        if candidate.is_file():
+            return candidate
+    raise WindtunnelError(f"{file} is missing, and so is {file.name}.gz: put one of them there")
+
+
+def _open(file: Path) -> BinaryIO:
+    return cast(BinaryIO, gzip.open(file)) if file.suffix == ".gz" else file.open("rb")
+
+
+def _parse(stream: BinaryIO, file: Path) -> tuple[np.ndarray, str]:
+    header = stream.read(4)
+    magic = int.from_bytes(header)
+    if len(header) < 4 or magic not in (IMAGES, LABELS):
+        raise WindtunnelError(f"{file} is not IDX images ({IMAGES:#010x}) or labels ({LABELS:#010x}): it begins with 0x{header.hex()}")
+    dimensions = magic & 0xFF
+    rest = stream.read(4 * dimensions)
+    if len(rest) < 4 * dimensions:
+        raise WindtunnelError(f"{file} ends within its header, after {4 + len(rest)} bytes: delete it and get it again")
+    shape = struct.unpack(f">{dimensions}I", rest)
+    size = math.prod(shape)
+    if shape[1:] not in ((), (SIDE, SIDE)) or not 0 < size <= MAX_BYTES:
+        raise WindtunnelError(f"{file} has shape {shape}: images are (N, {SIDE}, {SIDE}), labels (N), of 1 to {MAX_BYTES} bytes")
+    content = stream.read(size + 1)  # one more than promised: shows a file that is too long, and makes gzip verify its checksum
+    if len(content) != size:
+        amount = "more" if len(content) > size else f"{len(content)}"
+        raise WindtunnelError(f"{file} promises {size} bytes after its header and holds {amount}: delete it and get it again")
+    digest = hashlib.sha256(header + rest)
+    digest.update(content)
+    # A bytearray, so that the array is writable: PyTorch warns of any other.
+    return np.frombuffer(bytearray(content), np.uint8).reshape(shape), digest.hexdigest()
