@@ -7,6 +7,7 @@ dimensions, each dimension as a big-endian 32-bit integer, then the elements in 
 import gzip
 import hashlib
 import math
+import os
 import struct
 import zlib
 from pathlib import Path
@@ -32,7 +33,10 @@ def read_idx(file: Path) -> tuple[np.ndarray, str]:
         WindtunnelError: the file is missing, cannot be decompressed, is not IDX, or does not hold what its header says.
     """
     try:
-        file = find(file)
+        found = stored(file)
+        if found is None:
+            raise WindtunnelError(f"{file} is missing, and so is {file.name}.gz: put one of them there")
+        file = found
         with _open(file) as stream:
             return _parse(stream, file)
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
@@ -41,16 +45,10 @@ def read_idx(file: Path) -> tuple[np.ndarray, str]:
         raise WindtunnelError(f"{file} cannot be read: {error.strerror}") from error
 
 
-def find(file: Path) -> Path:
-    """`file`, or its gzipped form where that is what exists.
-
-    Raises:
-        WindtunnelError: neither exists.
-    """
-    for candidate in (file, file.with_name(file.name + ".gz")):
-        if candidate.is_file():
-            return candidate
-    raise WindtunnelError(f"{file} is missing, and so is {file.name}.gz: put one of them there")
+def stored(file: Path) -> Path | None:
+    """`file`, or its gzipped form where that is what exists, or `None`."""
+    # os.path.isfile, since Path.is_file raises where a directory may not be entered
+    return next((candidate for candidate in (file, file.with_name(file.name + ".gz")) if os.path.isfile(candidate)), None)
 
 
 def _open(file: Path) -> BinaryIO:

@@ -1,0 +1,207 @@
+"""Data sets: found along the search path, else downloaded, and never used before their content is known to be right."""
+
+import hashlib
+import json
+import logging
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from windtunnel.download import DownloadError, download
+from windtunnel.errors import WindtunnelError
+from windtunnel.idx import read_idx, stored
+from windtunnel.settings import ROOT
+
+_log = logging.getLogger(__name__)
+
+CLASSES = 10
+TRAIN_IMAGES, TRAIN_LABELS = "train-images-idx3-ubyte", "train-labels-idx1-ubyte"
+TEST_IMAGES, TEST_LABELS = "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"
+
+
+@dataclass(frozen=True)
+class Known:
+    """A public data set: what it is called, what its files hold and where they are.
+
+    `mean` and `std` are those of the training pixels in 0..1, `files` the SHA-256 of the uncompressed bytes of each IDX file, `folders`
+    the names its directory may have on the search path, `mirrors` the URLs below which its files are, `advice` another way to get it.
+    """
+
+    title: str
+    mean: float
+    std: float
+    files: Mapping[str, str]
+    folders: Sequence[str]
+    mirrors: Sequence[str]
+    advice: str = ""
+
+
+KNOWN = {
+    # LeCun, Cortes and Burges, http://yann.lecun.com/exdb/mnist
+    "mnist": Known(
+        title="MNIST",
+        mean=0.1307,
+        std=0.3081,
+        files={
+            TRAIN_IMAGES: "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
+            TRAIN_LABELS: "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
+            TEST_IMAGES: "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
+            TEST_LABELS: "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
+        },
+        folders=("mnist",),
+        mirrors=("https://ossci-datasets.s3.amazonaws.com/mnist/", "https://storage.googleapis.com/cvdf-datasets/mnist/"),
+    ),
+    # Xiao, Rasul and Vollgraf, arXiv 1708.07747
+    "fashion_mnist": Known(
+        title="Fashion-MNIST",
+        mean=0.2860,
+        std=0.3530,
+        files={
+            TRAIN_IMAGES: "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
+            TRAIN_LABELS: "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
+            TEST_IMAGES: "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
+            TEST_LABELS: "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
+        },
+        folders=("fashion_mnist", "fashion-mnist"),
+        mirrors=("http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",),
+        advice=", or on Debian and Ubuntu: apt-get install dataset-fashion-mnist",
+    ),
+}
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """Images and labels in one directory, four IDX files, plain or gzipped.
+
+    `mean` and `std` are those of the training pixels in 0..1; `files` holds the SHA-256 of the uncompressed bytes of each IDX file.
+    """
+
+    name: str
+    directory: Path
+    mean: float
+    std: float
+    files: Mapping[str, str]
+
+    @property
+    def fingerprint(self) -> str:
+        """One SHA-256 for the whole content, whatever its directory and compression."""
+        return hashlib.sha256(json.dumps(dict(self.files), sort_keys=True).encode()).hexdigest()
+
+    def lineage(self) -> dict[str, Any]:
+        """What conditions and manifests say about the data: name, fingerprint, and the SHA-256 of each file."""
+        return {"name": self.name, "fingerprint": self.fingerprint, "files": dict(self.files)}
+
+    def train(self) -> tuple[np.ndarray, np.ndarray]:
+        """The training images, uint8 (N,28,28), and their labels, uint8 (N).
+
+        Raises:
+            WindtunnelError: a file is missing, cannot be read, or does not hold what `files` says.
+        """
+        return self._pair(TRAIN_IMAGES, TRAIN_LABELS)
+
+    def test(self) -> tuple[np.ndarray, np.ndarray]:
+        """The test images and their labels, as `train` gives the training ones."""
+        return self._pair(TEST_IMAGES, TEST_LABELS)
+
+    def _pair(self, images_name: str, labels_name: str) -> tuple[np.ndarray, np.ndarray]:
+        images, labels = self._read(images_name, dimensions=3), self._read(labels_name, dimensions=1)
+        if len(images) != len(labels):
+            raise WindtunnelError(
+                f"{self.directory}: {len(images)} images in {images_name}, {len(labels)} labels in {labels_name}: one is of another set"
+            )
+        if labels.max() >= CLASSES:
+            raise WindtunnelError(f"{self.directory / labels_name} holds label {labels.max()}: labels are 0 to {CLASSES - 1}")
+        return images, labels
+
+    def _read(self, name: str, dimensions: int) -> np.ndarray:
+        array, digest = read_idx(self.directory / name)
+        if digest != self.files[name]:
+            raise WindtunnelError(
+                f"{stored(self.directory / name)} holds {_called(digest)}, not {_called(self.files[name])}: replace or remove it"
+            )
+        if array.ndim != dimensions:
+            raise WindtunnelError(f"{stored(self.directory / name)} has shape {array.shape}: {dimensions} dimensions are wanted")
+        return array
+
+
+def _called(digest: str) -> str:
+    """The name of the known file with this digest, else the digest."""
+    for known in KNOWN.values():
+        for name, right in known.files.items():
+            if digest == right:
+                return f"{known.title}'s {name}"
+    return f"data of SHA-256 {digest}"
+
+
+def search_path() -> list[Path]:
+    """Where data sets are looked for: `WINDTUNNEL_DATA`, the project's `data`, `shared/data` beside the project, `/usr/share/datasets`."""
+    return [*_writable_path(), ROOT.parent / "shared" / "data", Path("/usr/share/datasets")]
+
+
+def _writable_path() -> list[Path]:
+    named = [Path(entry).expanduser().absolute() for entry in os.environ.get("WINDTUNNEL_DATA", "").split(os.pathsep) if entry]
+    return [*named, ROOT / "data"]
+
+
+def locate(name: str, say: Callable[[str], None] = _log.info) -> DataSet:
+    """The data set `name`: the first complete one on the search path, else downloaded; all its files verified.
+
+    Args:
+        name: `mnist`, `fashion_mnist`, or `auto`: MNIST where it can be had, else Fashion-MNIST.
+        say: told, in a line each, which data set is used and why.
+
+    Raises:
+        WindtunnelError: `name` is unknown, a file is not what it should be, or the data set is nowhere and cannot be downloaded.
+    """
+    if name == "auto":
+        try:
+            return locate("mnist", say)
+        except DownloadError as error:
+            say(f"auto takes Fashion-MNIST: {error}")
+            return locate("fashion_mnist", say)
+    if name not in KNOWN:
+        raise WindtunnelError(f"data set {name!r} is unknown: choose {', '.join(KNOWN)} or auto")
+    known = KNOWN[name]
+    directory = _find(known)
+    if directory is None:
+        directory = _download(name, known, say)
+    dataset = DataSet(name, directory, known.mean, known.std, known.files)
+    dataset.train()
+    dataset.test()
+    say(f"{known.title} in {directory}")
+    return dataset
+
+
+def _find(known: Known) -> Path | None:
+    for place in search_path():
+        for folder in known.folders:
+            if all(stored(place / folder / file) for file in known.files):
+                return place / folder
+    return None
+
+
+def _download(name: str, known: Known, say: Callable[[str], None]) -> Path:
+    """Download into the first folder that can be written, of those in `WINDTUNNEL_DATA` and the project's `data`."""
+    looked = ", ".join(str(place / known.folders[0]) for place in search_path())
+    remedy = f"put its four files into {known.folders[0]}/ in a folder that WINDTUNNEL_DATA names{known.advice}"
+    place = next(filter(_can_write, _writable_path()), None)
+    if place is None:
+        raise DownloadError(f"{known.title} is not complete in {looked}, and no folder to download it into can be written: {remedy}")
+    say(f"{known.title} is not complete in {looked}: downloading it into {place / name}")
+    try:
+        download(known.files, known.mirrors, place / name)
+    except DownloadError as error:
+        raise DownloadError(f"{known.title} cannot be downloaded ({error}): {remedy}") from error
+    return place / name
+
+
+def _can_write(place: Path) -> bool:
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return False
+    return os.access(place, os.W_OK)

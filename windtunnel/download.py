@@ -1,0 +1,121 @@
+"""Download IDX files from public mirrors: continued where a connection was cut, known by their digest, published by rename."""
+
+import os
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+from pathlib import Path
+
+import httpx
+from filelock import FileLock
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+
+from windtunnel.errors import WindtunnelError
+from windtunnel.idx import MAX_BYTES, read_idx, stored
+
+# Seconds without a byte before the next mirror is tried.
+TIMEOUT = httpx.Timeout(30, connect=5)
+
+
+class DownloadError(WindtunnelError):
+    """No mirror gave the file, or there is nowhere to write it."""
+
+
+def download(files: Mapping[str, str], mirrors: Iterable[str], directory: Path) -> None:
+    """Put those of `files` that `directory` lacks into it, as `NAME.gz`, showing progress on stderr.
+
+    A file has its name only when it is complete and right. What came before a connection was cut stays beside it as `NAME.part.gz`
+    and is continued, now or the next time. Processes that download into the same directory take turns.
+
+    Args:
+        files: the SHA-256 of the uncompressed bytes of each file, by its name without `.gz`.
+        mirrors: URLs, each ending in a slash, below which `NAME.gz` is looked for, in this order.
+        directory: made where it is missing.
+
+    Raises:
+        DownloadError: no mirror gave one of the files, or it cannot be written.
+    """
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        with (
+            FileLock(directory / ".lock"),
+            # Not compressed once more for the way, which would change the offsets that a download continues from.
+            httpx.Client(timeout=TIMEOUT, follow_redirects=True, headers={"Accept-Encoding": "identity"}) as client,
+            Progress(*columns, console=Console(stderr=True)) as progress,
+        ):
+            for name, digest in files.items():
+                if stored(directory / name) is None:
+                    part = directory / f"{name}.part.gz"
+                    receive = partial(_receive, client, part, partial(progress.update, progress.add_task(name, total=None)))
+                    _from_any([f"{mirror}{name}.gz" for mirror in mirrors], part, digest, receive)
+                    os.replace(part, directory / f"{name}.gz")
+    except OSError as error:
+        raise DownloadError(f"{error.filename or directory} cannot be written: {error.strerror}") from error
+
+
+def _from_any(urls: Iterable[str], part: Path, digest: str, receive: Callable[[str], None]) -> None:
+    problems = []
+    for url in urls:
+        try:
+            return _from_one(url, part, digest, receive)
+        except (httpx.HTTPError, DownloadError) as error:
+            problems.append(f"{url}: {str(error) or type(error).__name__}")
+    raise DownloadError("; ".join(problems))
+
+
+def _from_one(url: str, part: Path, digest: str, receive: Callable[[str], None]) -> None:
+    """Complete `part` from `url`, as often as a try brings something, and from its beginning where what was there before does not fit."""
+    inherited = part.exists()
+    while True:
+        before = _size(part)
+        try:
+            receive(url)
+        except httpx.TransportError:
+            if _size(part) > before:
+                continue
+            raise
+        found = _content(part)
+        if found == digest:
+            return
+        part.unlink()
+        if not inherited:
+            raise DownloadError(f"gave a file with {found} uncompressed, not {digest}")
+        inherited = False
+
+
+def _receive(client: httpx.Client, part: Path, show: Callable[..., None], url: str) -> None:
+    """Append to `part` what it lacks; begin again where the server cannot continue. Whether the result is right, its digest tells."""
+    offset = _size(part)
+    with client.stream("GET", url, headers={"Range": f"bytes={offset}-"} if offset else {}) as response:
+        if response.status_code == httpx.codes.REQUESTED_RANGE_NOT_SATISFIABLE:
+            return  # nothing lies beyond: `part` is complete, or of another file
+        if not response.is_success:
+            raise DownloadError(f"answered {response.status_code} {response.reason_phrase}")
+        if response.headers.get("Content-Range", "").startswith(f"bytes {offset}-"):
+            mode = "ab"
+        else:
+            mode, offset = "wb", 0
+        length = response.headers.get("Content-Length")
+        show(total=offset + int(length) if length else None)
+        with part.open(mode) as stream:
+            for chunk in response.iter_raw():
+                stream.write(chunk)
+                received = offset + response.num_bytes_downloaded
+                show(completed=received)
+                if received > MAX_BYTES:
+                    break
+            stream.flush()
+            os.fsync(stream.fileno())
+
+
+def _size(file: Path) -> int:
+    return file.stat().st_size if file.exists() else 0
+
+
+def _content(part: Path) -> str:
+    """The SHA-256 of what `part` holds, or, in words, that it holds something else."""
+    try:
+        return read_idx(part)[1]
+    except WindtunnelError:
+        return "no IDX data"
