@@ -84,4 +84,5 @@ def first_problem(error: ValidationError) -> str:
     problem = error.errors()[0]
     field = ".".join(map(str, problem["loc"]))
     found = "" if isinstance(problem["input"], dict) else f" (found {problem['input']!r})"
-    return f"{field}: {problem['msg']}{found}" if field else f"{problem['msg']}{found}"
+    message = problem["msg"].removeprefix("Value error, ") + found
+    return f"{field}: {message}" if field else message

@@ -1,0 +1,20 @@
+"""How every program of the project begins and ends: typed flags, one-line errors, exit codes."""
+
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import typer
+
+from windtunnel.errors import WindtunnelError
+
+
+def run_program(main: Callable[..., Any]) -> None:
+    """Run `main` with the flags its signature names; exit 1 with one line on stderr for a WindtunnelError, 2 for wrong flags."""
+    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+    app.command()(main)
+    try:
+        app()
+    except WindtunnelError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)

@@ -1,0 +1,98 @@
+"""A run's directory: what one execution of a DAG has written, and where."""
+
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from windtunnel.errors import WindtunnelError
+from windtunnel.spec import Framework, Spec, first_problem, load_spec
+
+
+class Lineage(BaseModel):
+    """Where a run comes from and what it is to train: DAG run, commit of the code, frameworks, and the MLflow run theirs are nested in."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    dag_id: str
+    run_id: str
+    git_commit: str
+    mlflow_run: str
+    frameworks: tuple[Framework, ...]
+
+
+@dataclass(frozen=True)
+class Run:
+    """The files of one run. Tasks pass results to each other through these, and through nothing else."""
+
+    directory: Path
+
+    @property
+    def name(self) -> str:
+        """What people see: the DAG and the run, such as `lenet5/manual__2026-11-22T23-46-41`."""
+        return f"{self.directory.parent.name}/{self.directory.name}"
+
+    @property
+    def spec_file(self) -> Path:
+        """The spec, the same bytes for every framework."""
+        return self.directory / "spec.json"
+
+    @property
+    def lineage_file(self) -> Path:
+        """Where the run comes from, as JSON."""
+        return self.directory / "lineage.json"
+
+    @property
+    def conditions(self) -> Path:
+        """The directory that every trainer of the run reads."""
+        return self.directory / "conditions"
+
+    @property
+    def certificate(self) -> Path:
+        """The parity certificate, as JSON; the table beside it ends in `.txt`."""
+        return self.directory / "parity.json"
+
+    @property
+    def report(self) -> Path:
+        """The run's result, as JSON; the table beside it ends in `.txt`."""
+        return self.directory / "report.json"
+
+    def version(self, framework: Framework) -> Path:
+        """The directory a framework's trainer writes."""
+        return self.directory / framework
+
+    def tracked(self, framework: Framework) -> Path:
+        """The id of the MLflow run that holds the framework's version."""
+        return self.directory / f"{framework}.mlflow_run"
+
+    def registered(self, framework: Framework) -> Path:
+        """What the version became in the registry, as JSON."""
+        return self.directory / f"{framework}.registered.json"
+
+    def spec(self) -> Spec:
+        """Read the spec. Raises WindtunnelError where there is none."""
+        return load_spec(self.spec_file)
+
+    def lineage(self) -> Lineage:
+        """Read where the run comes from.
+
+        Raises:
+            WindtunnelError: nobody has noted it.
+        """
+        file = self.lineage_file
+        try:
+            return Lineage.model_validate_json(file.read_bytes())
+        except OSError as error:
+            raise WindtunnelError(f"{file} cannot be read ({error.strerror}); start the run with its `conditions` task") from error
+        except ValidationError as error:
+            raise WindtunnelError(f"{file}: {first_problem(error)}; start the run with its `conditions` task") from error
+
+
+def git_commit(root: Path) -> str:
+    """The commit of the code in `root`, with `-dirty` where files differ from it; `unknown` outside a git checkout."""
+    command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return "unknown"

@@ -1,0 +1,15 @@
+"""Tables for people, as text."""
+
+from io import StringIO
+
+from rich.box import ROUNDED
+from rich.console import Console
+from rich.table import Table
+
+
+def render(table: Table) -> str:
+    """A table as plain text, whatever the terminal: for logs and files. It ends with a line break."""
+    table.box = ROUNDED
+    text = StringIO()
+    Console(file=text, width=160, color_system=None).print(table)
+    return "\n".join(line.rstrip() for line in text.getvalue().splitlines()) + "\n"

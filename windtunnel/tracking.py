@@ -1,0 +1,82 @@
+"""Tracking: each run and framework in MLflow, and all of them in one TensorBoard log tree, on the same axes."""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from mlflow import MlflowClient
+from mlflow.entities import Metric, Param, RunStatus, RunTag
+from mlflow.exceptions import MlflowException
+from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
+from tensorboard.summary import Writer
+
+from windtunnel.errors import WindtunnelError
+from windtunnel.settings import Settings
+from windtunnel.spec import Framework, Spec
+
+EPOCH_METRICS = ("loss", "accuracy", "seconds", "samples_per_second")
+
+
+def client(settings: Settings) -> MlflowClient:
+    """A client of the platform's MLflow, for tracking and registry."""
+    logging.getLogger("mlflow").setLevel(logging.WARNING)
+    return MlflowClient(tracking_uri=settings.mlflow_url, registry_uri=settings.mlflow_url)
+
+
+@contextmanager
+def reachable(settings: Settings) -> Iterator[None]:
+    """Turn what MLflow's client raises into one line that says what to do."""
+    try:
+        yield
+    except MlflowException as error:
+        reason = str(error).splitlines()[0]
+        raise WindtunnelError(f"MLflow at {settings.mlflow_url} did not do what was asked ({reason}); see `windtunnel status`") from error
+
+
+def start_parent(mlflow: MlflowClient, model: str, run_name: str, tags: dict[str, str]) -> str:
+    """Start the MLflow run of a whole DAG run, in the model's experiment, and return its id."""
+    experiment = mlflow.get_experiment_by_name(model)
+    identifier = experiment.experiment_id if experiment else mlflow.create_experiment(model)
+    return mlflow.create_run(identifier, run_name=run_name, tags=tags).info.run_id
+
+
+class FrameworkRun:
+    """One framework's training, logged while it happens: an MLflow run nested in the DAG run's, and a TensorBoard directory."""
+
+    def __init__(self, mlflow: MlflowClient, parent: str, framework: Framework, spec: Spec, logs: Path) -> None:
+        self._mlflow = mlflow
+        experiment = mlflow.get_run(parent).info.experiment_id
+        tags = {MLFLOW_PARENT_RUN_ID: parent, "framework": framework}
+        self.run_id = mlflow.create_run(experiment, run_name=framework, tags=tags).info.run_id
+        params = [Param(name, str(value)) for name, value in {"framework": framework, **spec.model_dump()}.items()]
+        mlflow.log_batch(self.run_id, params=params)
+        self._writer = Writer(str(logs))
+
+    def log_epoch(self, line: dict[str, float], now: float) -> None:
+        """Log a line of `metrics.jsonl`, `now` being seconds since 1970."""
+        epoch = int(line["epoch"])
+        values = {name: line[name] for name in EPOCH_METRICS}
+        self._mlflow.log_batch(self.run_id, metrics=[Metric(name, value, int(now * 1000), epoch) for name, value in values.items()])
+        for name, value in values.items():
+            self._writer.add_scalar(f"epoch/{name}", value, epoch, wall_time=now)
+        self._writer.flush()
+
+    def log_losses(self, losses: list[float]) -> None:
+        """Log the loss of the training steps to TensorBoard, at most some 500 of them."""
+        for step in range(0, len(losses), max(1, len(losses) // 500)):
+            self._writer.add_scalar("step/loss", losses[step], step)
+
+    def log_version(self, directory: Path, tags: dict[str, str], metrics: dict[str, float]) -> None:
+        """Log the whole version as the artefact `version`, with what its manifest says as tags and as `final_…` metrics."""
+        self._mlflow.log_batch(
+            self.run_id,
+            metrics=[Metric(f"final_{name}", value, 0, 0) for name, value in metrics.items()],
+            tags=[RunTag(name, value) for name, value in tags.items()],
+        )
+        self._mlflow.log_artifacts(self.run_id, str(directory), "version")
+
+    def end(self, status: str) -> None:
+        """End the MLflow run as `FINISHED`, `FAILED` or `KILLED`."""
+        self._writer.close()
+        self._mlflow.set_terminated(self.run_id, RunStatus.to_string(RunStatus.from_string(status)))
