@@ -166,9 +166,7 @@ def locate(name: str, say: Callable[[str], None] = _log.info) -> DataSet:
     if name not in KNOWN:
         raise WindtunnelError(f"data set {name!r} is unknown: choose {', '.join(KNOWN)} or auto")
     known = KNOWN[name]
-    directory = _find(known)
-    if directory is None:
-        directory = _download(name, known, say)
+    directory = find(known) or _download(known, say)
     dataset = DataSet(name, directory, known.mean, known.std, known.files)
     dataset.train()
     dataset.test()
@@ -176,7 +174,8 @@ def locate(name: str, say: Callable[[str], None] = _log.info) -> DataSet:
     return dataset
 
 
-def _find(known: Known) -> Path | None:
+def find(known: Known) -> Path | None:
+    """The first directory on the search path that holds all four files, whatever is in them."""
     for place in search_path():
         for folder in known.folders:
             if all(stored(place / folder / file) for file in known.files):
@@ -184,19 +183,20 @@ def _find(known: Known) -> Path | None:
     return None
 
 
-def _download(name: str, known: Known, say: Callable[[str], None]) -> Path:
+def _download(known: Known, say: Callable[[str], None]) -> Path:
     """Download into the first folder that can be written, of those in `WINDTUNNEL_DATA` and the project's `data`."""
-    looked = ", ".join(str(place / known.folders[0]) for place in search_path())
-    remedy = f"put its four files into {known.folders[0]}/ in a folder that WINDTUNNEL_DATA names{known.advice}"
+    folder = known.folders[0]
+    looked = ", ".join(str(place / folder) for place in search_path())
+    remedy = f"put its four files into {folder}/ in a folder that WINDTUNNEL_DATA names{known.advice}"
     place = next(filter(_can_write, _writable_path()), None)
     if place is None:
         raise DownloadError(f"{known.title} is not complete in {looked}, and no folder to download it into can be written: {remedy}")
-    say(f"{known.title} is not complete in {looked}: downloading it into {place / name}")
+    say(f"{known.title} is not complete in {looked}: downloading it into {place / folder}")
     try:
-        download(known.files, known.mirrors, place / name)
+        download(known.files, known.mirrors, place / folder)
     except DownloadError as error:
         raise DownloadError(f"{known.title} cannot be downloaded ({error}): {remedy}") from error
-    return place / name
+    return place / folder
 
 
 def _can_write(place: Path) -> bool:

@@ -104,7 +104,8 @@ def _receive(client: httpx.Client, part: Path, show: Callable[..., None], url: s
                 received = offset + response.num_bytes_downloaded
                 show(completed=received)
                 if received > MAX_BYTES:
-                    break
+                    part.unlink()
+                    raise DownloadError(f"gave more than {MAX_BYTES} bytes")
             stream.flush()
             os.fsync(stream.fileno())
 
