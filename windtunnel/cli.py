@@ -1,0 +1,237 @@
+"""The command line, `windtunnel`. What is asked for goes to stdout, as JSON with `--json`; progress and errors go to stderr."""
+
+import json
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from windtunnel.errors import WindtunnelError
+
+if TYPE_CHECKING:  # imported where they are used: `windtunnel --help` answers at once
+    from pathlib import Path
+
+    from rich.console import Console
+
+    from windtunnel.platform import ProcessStatus
+    from windtunnel.settings import Settings
+
+app = typer.Typer(
+    help="Train, compare and register models on Airflow. Every setting is an environment variable, WINDTUNNEL_…: see README.md.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+NOT_ALL_UP = 3
+INTERRUPTED = 130
+
+
+def main() -> None:
+    """Run the command line; exit 1 with one line for what a user can mend, 2 for wrong usage."""
+    try:
+        app()
+    except WindtunnelError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)
+
+
+@app.command()
+def up(as_json: Json = False) -> None:
+    """Start Airflow, MLflow and TensorBoard in the background, and wait until they answer."""
+    from windtunnel import platform
+    from windtunnel.airflow import Airflow
+
+    settings = _settings()
+    with _stderr().status("starting") as spinner:
+        started = platform.up(settings, spinner.update)
+        # One training at a time: they share the machine, and their times are compared.
+        Airflow(settings).ensure_pool("training", 1, "Training, one at a time")
+    if as_json:
+        _print_json({"started": started, **_addresses(settings)})
+    else:
+        print("The platform is up." if started else "The platform was up already.")
+        _print_addresses(settings)
+
+
+@app.command()
+def down(as_json: Json = False) -> None:
+    """Stop the platform and every task that runs on it. No process stays."""
+    from windtunnel import platform
+
+    with _stderr().status("stopping"):
+        stopped = platform.down(_settings())
+    if as_json:
+        _print_json({"stopped": stopped})
+    else:
+        print(f"The platform is down, {stopped} processes stopped." if stopped else "The platform was down already.")
+
+
+@app.command()
+def status(as_json: Json = False) -> None:
+    """Show each process of the platform: up or down, pid, memory, address. Exit status 3 unless all are up."""
+    from windtunnel import platform
+
+    settings = _settings()
+    processes = platform.status(settings)
+    everything = all(process.up for process in processes)
+    if as_json:
+        _print_json({"up": everything, "processes": [asdict(process) for process in processes]})
+    else:
+        _print_table(["process", "state", "pid", "memory", "address"], [_row(process) for process in processes])
+    if not everything:
+        raise typer.Exit(NOT_ALL_UP)
+
+
+def _row(process: "ProcessStatus") -> list[str]:
+    state = "up" if process.up else "not answering" if process.pid else "down"
+    memory = f"{process.memory / 2**20:.0f} MiB" if process.pid else ""
+    return [process.name, state, str(process.pid or ""), memory, process.address or ""]
+
+
+@app.command()
+def run(
+    dag: Annotated[str, typer.Argument(help="The DAG, such as lenet5.")],
+    param: Annotated[
+        list[str] | None, typer.Option(help="A parameter, name=value: epochs=2, frameworks=pytorch,libtorch. May be repeated.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Trigger a DAG, follow the run and print its result. Exit status 0 only if the run succeeded; Ctrl-C leaves it running."""
+    from windtunnel.airflow import Airflow
+    from windtunnel.follow import follow, show_failures
+    from windtunnel.params import parse_params
+
+    settings = _settings()
+    console = _stderr()
+    airflow = Airflow(settings)
+    run_id = airflow.trigger(dag, parse_params(param or [], airflow.params(dag)))
+    try:
+        ended = follow(airflow, airflow.follow(dag, run_id), console)
+    except KeyboardInterrupt:
+        print(f"The run goes on: {airflow.run(dag, run_id).url}", file=sys.stderr)
+        raise typer.Exit(INTERRUPTED) from None
+    failed = [task for task in ended.tasks if task.failed]
+    show_failures(airflow, failed, console)
+    addresses = {"run": ended.url, "mlflow": settings.mlflow_url, "tensorboard": settings.tensorboard_url}
+    report = _report(settings, dag, run_id)
+    if as_json:
+        result = json.loads(report.with_suffix(".json").read_text()) if report.with_suffix(".json").exists() else None
+        tasks = [{"name": task.name, "state": task.state, "seconds": task.seconds, "url": task.url} for task in ended.tasks]
+        _print_json({"dag_id": dag, "run_id": run_id, "state": ended.state, "tasks": tasks, "result": result, **addresses})
+    else:
+        if report.exists():
+            print(report.read_text())
+        for name, address in addresses.items():
+            print(f"{name:12} {address}")
+    if ended.state != "success":
+        names = ", ".join(task.name for task in failed) or "no task"
+        raise WindtunnelError(f"run {run_id} of {dag} {ended.state} ({names}): see {ended.url}")
+
+
+@app.command()
+def models(as_json: Json = False) -> None:
+    """List the registered versions: accuracy, and the DAG run, commit and data each comes from."""
+    from windtunnel import registry, tracking
+
+    settings = _settings()
+    with tracking.reachable(settings):
+        versions = registry.list_versions(tracking.client(settings))
+    if as_json:
+        _print_json([asdict(version) for version in versions])
+        return
+    table = [
+        [
+            known.name,
+            str(known.version),
+            ", ".join(known.aliases),
+            f"{known.accuracy:.2%}",
+            known.dag_run,
+            known.git_commit[:10],
+            known.data_fingerprint[:10],
+            f"{known.created:%Y-%m-%d %H:%M}",
+        ]
+        for known in versions
+    ]
+    _print_table(["model", "version", "aliases", "accuracy", "DAG run", "commit", "data", "created"], table)
+
+
+@app.command()
+def data(name: Annotated[str, typer.Argument(help="mnist, fashion_mnist, or auto.")], as_json: Json = False) -> None:
+    """Find a data set along the search path or download it, verify every file, and print where it is."""
+    from windtunnel.datasets import locate
+
+    dataset = locate(name, lambda line: print(line, file=sys.stderr))
+    if as_json:
+        _print_json({"directory": dataset.directory, **dataset.lineage()})
+    else:
+        print(f"{dataset.directory}\nSHA-256 {dataset.fingerprint}")
+
+
+@app.command(
+    context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False, "help_option_names": []},
+    options_metavar="",
+)
+def airflow(arguments: Annotated[list[str], typer.Argument(help="As for the command airflow: dags trigger lenet5.", metavar="…")]) -> None:
+    """Run Airflow's own command line with the platform's configuration."""
+    from windtunnel.environment import platform_environment
+
+    environment = platform_environment(_settings())
+    os.execvpe("airflow", ["airflow", *arguments], environment)
+
+
+def _settings() -> "Settings":
+    from windtunnel.settings import load_settings
+
+    return load_settings()
+
+
+def _stderr() -> "Console":
+    from rich.console import Console
+
+    return Console(stderr=True)
+
+
+def _report(settings: "Settings", dag_id: str, run_id: str) -> "Path":
+    from windtunnel.settings import run_directory
+
+    return run_directory(settings.home, dag_id, run_id) / "report.txt"
+
+
+def _addresses(settings: "Settings") -> dict[str, str]:
+    from windtunnel.environment import USER, password_file
+
+    return {
+        "airflow": settings.airflow_url,
+        "mlflow": settings.mlflow_url,
+        "tensorboard": settings.tensorboard_url,
+        "user": USER,
+        "password_file": str(password_file(settings)),
+        "logs": str(settings.logs),
+    }
+
+
+def _print_addresses(settings: "Settings") -> None:
+    found = _addresses(settings)
+    print(f"Airflow      {found['airflow']}  (user {found['user']}, password in {found['password_file']})")
+    print(f"MLflow       {found['mlflow']}\nTensorBoard  {found['tensorboard']}\nLogs         {found['logs']}")
+
+
+def _print_json(value: object) -> None:
+    print(json.dumps(value, indent=2, default=str))
+
+
+def _print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    from rich.table import Table
+
+    from windtunnel.tables import render
+
+    table = Table(*header)
+    for row in rows:
+        table.add_row(*row)
+    print(render(table), end="")

@@ -1,0 +1,80 @@
+"""The environment of the platform's processes: Airflow's and MLflow's own configuration, and the secrets they share."""
+
+import json
+import os
+import secrets
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from cryptography.fernet import Fernet
+
+from windtunnel.settings import Settings
+
+USER = "admin"
+
+
+def platform_environment(settings: Settings) -> dict[str, str]:
+    """What the processes of the platform, and the tasks they start, find in their environment.
+
+    Everything listens on `settings.host` alone and reports to nobody outside. Secrets are made once and kept in `settings.home`.
+    """
+    home = settings.home
+    kept = home / "secrets"
+    passwords = password_file(settings)
+    _keep(passwords, lambda: json.dumps({USER: secrets.token_urlsafe(12)}))
+    return {
+        **os.environ,
+        **{f"WINDTUNNEL_{name.upper()}": str(value or "none") for name, value in settings},
+        "WINDTUNNEL_MLFLOW_STORE": mlflow_store(settings),
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
+        "PYTHONPATH": str(settings.root),
+        "PYTHONUNBUFFERED": "1",  # a line of a log is there when it is written
+        "SPT_NOENV": "1",  # setproctitle would overwrite /proc/PID/environ, by which the platform knows its processes
+        "DO_NOT_TRACK": "true",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "MLFLOW_TRACKING_URI": settings.mlflow_url,
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+        "TF_CPP_MIN_LOG_LEVEL": "2",
+        "AIRFLOW_HOME": str(home / "airflow"),
+        "AIRFLOW__API__BASE_URL": settings.airflow_url,
+        "AIRFLOW__API__HOST": settings.host,
+        "AIRFLOW__API__PORT": str(settings.airflow_port),
+        "AIRFLOW__API__WORKERS": "1",
+        "AIRFLOW__API__SECRET_KEY": _keep(kept / "api-key", secrets.token_urlsafe),
+        "AIRFLOW__API_AUTH__JWT_SECRET": _keep(kept / "jwt-key", lambda: secrets.token_urlsafe(64)),
+        "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "false",
+        "AIRFLOW__CORE__DAGS_FOLDER": str(settings.dags),
+        "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{settings.airflow_url}/execution/",
+        "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
+        "AIRFLOW__CORE__FERNET_KEY": _keep(kept / "fernet-key", lambda: Fernet.generate_key().decode()),
+        "AIRFLOW__CORE__HOSTNAME_CALLABLE": "socket.gethostname",  # the default asks the name server, which may not be there
+        "AIRFLOW__CORE__LOAD_EXAMPLES": "false",
+        "AIRFLOW__CORE__PARALLELISM": "4",
+        "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(passwords),
+        "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": f"{USER}:admin",
+        "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": "10",
+        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{home / 'airflow.db'}",
+        "AIRFLOW__LOGGING__BASE_LOG_FOLDER": str(settings.logs / "tasks"),
+        "AIRFLOW__LOGGING__DAG_PROCESSOR_CHILD_PROCESS_LOG_DIRECTORY": str(settings.logs / "dag-processor"),
+        "AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.1",
+    }
+
+
+def mlflow_store(settings: Settings) -> str:
+    """The database of MLflow's server."""
+    return f"sqlite:///{settings.home / 'mlflow.db'}"
+
+
+def password_file(settings: Settings) -> Path:
+    """Where Airflow's users and passwords are, as JSON."""
+    return settings.home / "secrets" / "airflow-passwords.json"
+
+
+def _keep(file: Path, make: Callable[[], str]) -> str:
+    """The text of a file that only its owner can read, made at the first call."""
+    if not file.exists():
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with open(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as stream:
+            stream.write(make())
+    return file.read_text()
