@@ -1,0 +1,83 @@
+import pytest
+from mlflow import MlflowClient
+
+from tests.versions import make_version
+from windtunnel.errors import WindtunnelError
+from windtunnel.registry import fetch, list_versions, register
+from windtunnel.run import Lineage
+from windtunnel.spec import Spec
+
+SPEC = Spec(dataset="mnist", mean=0.1307, std=0.3081, samples=60_000)
+LINEAGE = Lineage(dag_id="lenet5", run_id="manual__1", git_commit="c0ffee", mlflow_run="parent", frameworks=("pytorch",))
+
+
+@pytest.fixture(scope="module")
+def mlflow(tmp_path_factory):
+    """A real MLflow store, in SQLite."""
+    place = tmp_path_factory.mktemp("mlflow")
+    client = MlflowClient(f"sqlite:///{place}/mlflow.db", f"sqlite:///{place}/mlflow.db")
+    client.create_experiment("lenet5", artifact_location=str(place / "artifacts"))
+    return client
+
+
+@pytest.fixture
+def log_version(mlflow, tmp_path):
+    """Makes a version, logs it to a new MLflow run, and returns its directory and the run's id."""
+
+    def log(name, **kwargs):
+        make_version(tmp_path / name, "pytorch", SPEC, **kwargs)
+        run = mlflow.create_run(mlflow.get_experiment_by_name("lenet5").experiment_id)
+        mlflow.log_artifacts(run.info.run_id, str(tmp_path / name), "version")
+        return tmp_path / name, run.info.run_id
+
+    return log
+
+
+def test_a_version_is_registered_with_its_lineage_and_comes_back_whole(mlflow, log_version, tmp_path):
+    directory, run = log_version("one", accuracy=0.9906)
+    known = register(mlflow, directory, run, LINEAGE)
+    assert (known.name, known.framework, known.accuracy) == ("lenet5-pytorch", "pytorch", 0.9906)
+    assert (known.dag_run, known.git_commit, known.data_fingerprint) == ("lenet5/manual__1", "c0ffee", "f" * 64)
+    assert known in list_versions(mlflow)
+    assert fetch(mlflow, known, tmp_path / "fetched").metrics.accuracy == 0.9906
+    assert (tmp_path / "fetched/model.pt").read_bytes() == b"an export"
+
+
+def test_registering_again_changes_nothing_and_other_bytes_are_the_next_version(mlflow, log_version):
+    directory, run = log_version("one", accuracy=0.981)
+    first = register(mlflow, directory, run, LINEAGE)
+    before = list_versions(mlflow)
+    assert register(mlflow, directory, run, LINEAGE).version == first.version
+    assert list_versions(mlflow) == before
+    other, other_run = log_version("two", accuracy=0.982)
+    assert register(mlflow, other, other_run, LINEAGE).version == first.version + 1
+
+
+def test_a_changed_version_is_not_registered(mlflow, log_version):
+    directory, run = log_version("one", accuracy=0.971)
+    before = list_versions(mlflow)
+    (directory / "model.pt").write_bytes(b"another export")
+    with pytest.raises(WindtunnelError, match=r"model\.pt has SHA-256"):
+        register(mlflow, directory, run, LINEAGE)
+    assert list_versions(mlflow) == before
+
+
+@pytest.mark.parametrize(("name", "accuracy"), [("model.pt", 0.961), ("manifest.json", 0.962)])
+def test_what_was_changed_in_the_store_is_refused_when_it_is_read(mlflow, log_version, tmp_path, name, accuracy):
+    directory, run = log_version("one", accuracy=accuracy)
+    known = register(mlflow, directory, run, LINEAGE)
+    changed = tmp_path / name
+    changed.write_bytes((directory / name).read_bytes() + b" ")
+    mlflow.log_artifact(run, str(changed), "version")
+    with pytest.raises(WindtunnelError, match=rf"{name} .*has SHA-256 [0-9a-f]{{64}}, but"):
+        fetch(mlflow, known, tmp_path / "fetched")
+    assert not (tmp_path / "fetched").exists()
+    assert not (tmp_path / "fetched.partial").exists()
+
+
+def test_aliases_are_listed(mlflow, log_version):
+    directory, run = log_version("one", accuracy=0.951)
+    known = register(mlflow, directory, run, LINEAGE)
+    mlflow.set_registered_model_alias(known.name, "champion", str(known.version))
+    listed = {version.version: version.aliases for version in list_versions(mlflow, known.name)}
+    assert listed[known.version] == ("champion",)
