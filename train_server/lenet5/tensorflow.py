@@ -1,0 +1,167 @@
+"""LeNet-5 in TensorFlow: `python -m train_server.lenet5.tensorflow --help`. The contract is `train_server/README.md`."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+
+from train_server.trainer import Conditions, Model, Tensors, Trainer, main
+
+
+@contextmanager
+def no_stderr() -> Iterator[None]:
+    """Send the process's standard error to /dev/null, that of C++ too."""
+    stderr, null = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(null, 2)
+        yield
+    finally:
+        os.dup2(stderr, 2)
+        os.close(stderr)
+        os.close(null)
+
+
+os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+with no_stderr():  # while it is being imported, TensorFlow logs whatever the level
+    import tensorflow as tf
+    from tensorflow_serving.apis.predict_pb2 import PredictRequest
+    from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog, PredictLog
+
+PIXELS = tf.TensorSpec([None, 28, 28, 1], tf.float32, name="image")
+
+
+class LeNet5(tf.Module):
+    """Pixels 0..255, float32 (N,28,28,1) → logits (N,10). 61,706 parameters."""
+
+    def __init__(self, weights: Tensors, mean: float, std: float) -> None:
+        super().__init__()
+        self.weights = {name: tf.Variable(from_pytorch(name, weight), name=name) for name, weight in weights.items()}
+        self.mean = mean
+        self.std = std
+
+    def normalise(self, image: tf.Tensor) -> tf.Tensor:
+        """Pixels 0..255, (N,28,28,1) → normalised and zero-padded, (N,32,32,1)."""
+        return tf.pad((image / 255 - self.mean) / self.std, [[0, 0], [2, 2], [2, 2], [0, 0]])
+
+    def logits(self, x: tf.Tensor) -> tf.Tensor:
+        """Normalised images (N,32,32,1) → logits (N,10)."""
+        w = self.weights
+        # ReLU commutes with max-pooling: after it, it is four times less work.
+        x = tf.nn.relu(tf.nn.max_pool2d(tf.nn.conv2d(x, w["c1.weight"], 1, "VALID") + w["c1.bias"], 2, 2, "VALID"))
+        x = tf.nn.relu(tf.nn.max_pool2d(tf.nn.conv2d(x, w["c3.weight"], 1, "VALID") + w["c3.bias"], 2, 2, "VALID"))
+        # C5 sees all of S4: the convolution is one matrix product.
+        x = tf.nn.relu(tf.reshape(x, [-1, 400]) @ w["c5.weight"] + w["c5.bias"])
+        x = tf.nn.relu(x @ w["f6.weight"] + w["f6.bias"])
+        return x @ w["out.weight"] + w["out.bias"]
+
+    @tf.function(input_signature=[PIXELS])
+    def serve(self, image: tf.Tensor) -> dict[str, tf.Tensor]:
+        """What is exported."""
+        logits = self.logits(self.normalise(image))
+        return {"probabilities": tf.nn.softmax(logits), "logits": logits}
+
+
+class TensorFlow(Trainer):
+    """TensorFlow with an epoch as one graph."""
+
+    framework = "tensorflow"
+    packages = ("tensorflow", "tensorflow-serving-api")
+    export = "saved_model"
+
+    def __init__(self, conditions: Conditions) -> None:
+        spec = conditions.spec
+        tf.config.threading.set_intra_op_parallelism_threads(spec.threads)
+        tf.config.threading.set_inter_op_parallelism_threads(1)
+        self.spec = spec
+        self.model = LeNet5(conditions.weights, spec.mean, spec.std)
+        self.first_moments = {name: tf.Variable(tf.zeros_like(weight)) for name, weight in self.model.weights.items()}
+        self.second_moments = {name: tf.Variable(tf.zeros_like(weight)) for name, weight in self.model.weights.items()}
+        self.steps_taken = 0
+        self.warm_up_image = conditions.test_images[:1, ..., None].astype(np.float32)  # of the golden set
+        # The whole data set in one tensor, normalised and padded once.
+        self.images = self.model.normalise(conditions.images[..., None].astype(np.float32))
+        self.labels = tf.constant(conditions.labels, tf.int32)
+        self.train_epoch(conditions.order[0, :0], conditions.learning_rate[0, :0])  # no step: builds the graph
+
+    def loss_and_gradients(self, batch: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, dict[str, tf.Tensor]]:
+        """Mean cross-entropy (), logits (B,10) and the gradient of every weight, for the training samples `batch`."""
+        with tf.GradientTape() as tape:
+            logits = self.model.logits(tf.gather(self.images, batch))
+            loss = tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(tf.gather(self.labels, batch), logits))
+        return loss, logits, tape.gradient(loss, self.model.weights)
+
+    def train_step(self, batch: tf.Tensor, rate: tf.Tensor, correction: tf.Tensor) -> tf.Tensor:
+        """Kingma and Ba's Adam; Keras' puts epsilon elsewhere. `rate` is rate / (1 - beta1^t), `correction` is sqrt(1 - beta2^t)."""
+        loss, _, gradients = self.loss_and_gradients(batch)
+        beta1, beta2 = self.spec.beta1, self.spec.beta2
+        for name, weight in self.model.weights.items():
+            gradient, m, v = gradients[name], self.first_moments[name], self.second_moments[name]
+            m.assign(beta1 * m + (1 - beta1) * gradient)
+            v.assign(beta2 * v + (1 - beta2) * gradient**2)
+            weight.assign_sub(rate * m / (tf.sqrt(v) / correction + self.spec.epsilon))
+        return loss
+
+    @tf.function(reduce_retracing=True)
+    def train_steps(self, order: tf.Tensor, rates: tf.Tensor, corrections: tf.Tensor) -> tf.Tensor:
+        """A whole epoch as one graph: Python is not asked between the steps."""
+        losses = tf.TensorArray(tf.float32, tf.shape(order)[0])
+        for step in tf.range(tf.shape(order)[0]):
+            losses = losses.write(step, self.train_step(order[step], rates[step], corrections[step]))
+        return losses.stack()
+
+    def train_epoch(self, order: np.ndarray, learning_rate: np.ndarray) -> np.ndarray:
+        """Work out Adam's bias corrections in float64 and run the graph."""
+        t = self.steps_taken + 1 + np.arange(len(order))
+        self.steps_taken += len(order)
+        rates = learning_rate / (1 - self.spec.beta1**t)
+        corrections = np.sqrt(1 - self.spec.beta2**t)
+        return self.train_steps(tf.constant(order), tf.constant(rates, tf.float32), tf.constant(corrections, tf.float32)).numpy()
+
+    def probe(self, batch: np.ndarray) -> Tensors:
+        """Forward and backward, without a step."""
+        _, logits, gradients = self.loss_and_gradients(tf.constant(batch))
+        gradients = {f"gradient.{name}": to_pytorch(name, gradient.numpy()) for name, gradient in gradients.items()}
+        return {"logits": logits.numpy(), **gradients}
+
+    def predict(self, images: np.ndarray) -> Tensors:
+        """Classify, a thousand at a time."""
+        pixels = images[..., None].astype(np.float32)
+        outputs = [self.model.serve(pixels[start : start + 1000]) for start in range(0, len(pixels), 1000)]
+        return {name: np.concatenate([output[name] for output in outputs]) for name in ("probabilities", "logits")}
+
+    def save(self, path: Path) -> None:
+        """Write a SavedModel with `serving_default` and a warm-up request."""
+        tf.saved_model.save(self.model, str(path), signatures={"serving_default": self.model.serve})
+        # TensorFlow Serving replays these requests before it answers the first user.
+        request = PredictRequest(inputs={"image": tf.make_tensor_proto(self.warm_up_image)})
+        request.model_spec.name = "lenet5-tensorflow"
+        request.model_spec.signature_name = "serving_default"
+        warm_up = path / "assets.extra" / "tf_serving_warmup_requests"
+        warm_up.parent.mkdir()
+        with tf.io.TFRecordWriter(str(warm_up)) as writer:
+            writer.write(PredictionLog(predict_log=PredictLog(request=request)).SerializeToString())
+
+    @staticmethod
+    def load(path: Path) -> Model:
+        """Read a SavedModel."""
+        model = tf.saved_model.load(str(path))
+        serve = model.signatures["serving_default"]
+        return lambda image: {name: output.numpy() for name, output in serve(image=tf.constant(image)).items()}
+
+
+def from_pytorch(name: str, weight: np.ndarray) -> np.ndarray:
+    """PyTorch's (out, in, height, width) → TensorFlow's (height, width, in, out); (out, in) → (in, out). C5's become (400, 120)."""
+    weight = weight.transpose(2, 3, 1, 0) if weight.ndim == 4 else weight.T
+    return weight.reshape(-1, 120) if name == "c5.weight" else weight
+
+
+def to_pytorch(name: str, weight: np.ndarray) -> np.ndarray:
+    """The inverse of `from_pytorch`."""
+    weight = weight.reshape(5, 5, 16, 120) if name == "c5.weight" else weight
+    return np.ascontiguousarray(weight.transpose(3, 2, 0, 1) if weight.ndim == 4 else weight.T)
+
+
+if __name__ == "__main__":
+    main(TensorFlow)
