@@ -1,0 +1,142 @@
+#include "lenet5.h"
+
+#include <ATen/ATen.h>
+
+namespace {
+
+// (channels, height, width, samples) as a channels-last image whose channels are the samples: what libtorch pools fastest.
+at::Tensor samples_as_channels(const at::Tensor& x) { return x.permute({0, 3, 1, 2}); }
+
+at::Tensor rows(const at::Tensor& x) { return x.view({x.size(0), -1}); }
+
+at::Tensor column(const at::Tensor& bias) { return bias.unsqueeze(1); }
+
+}  // namespace
+
+const std::vector<std::pair<std::string, std::vector<int64_t>>>& lenet5_shapes() {
+  static const std::vector<std::pair<std::string, std::vector<int64_t>>> shapes = {
+      {"c1.weight", {6, 1, 5, 5}},    {"c1.bias", {6}},   {"c3.weight", {16, 6, 5, 5}}, {"c3.bias", {16}},
+      {"c5.weight", {120, 16, 5, 5}}, {"c5.bias", {120}}, {"f6.weight", {84, 120}},     {"f6.bias", {84}},
+      {"out.weight", {10, 84}},       {"out.bias", {10}}};
+  return shapes;
+}
+
+Parameters::Parameters() {
+  int64_t count = 0;
+  for (const auto& [name, shape] : lenet5_shapes()) count += c10::multiply_integers(shape);
+  flat = at::zeros({count});
+  std::vector<at::Tensor> views;
+  int64_t begin = 0;
+  for (const auto& [name, shape] : lenet5_shapes()) {
+    views.push_back(flat.narrow(0, begin, c10::multiply_integers(shape)).view(shape));
+    begin += views.back().numel();
+  }
+  Layer* layers[] = {&c1, &c3, &c5, &f6, &out};
+  for (size_t i = 0; i < 5; ++i) *layers[i] = {views[2 * i], views[2 * i + 1]};
+}
+
+Parameters::Parameters(const Tensors& named) : Parameters() {
+  for (auto& [name, view] : this->named()) view.copy_(named.at(name));
+}
+
+Tensors Parameters::named() const {
+  return {{"c1.weight", c1.weight},   {"c1.bias", c1.bias},  {"c3.weight", c3.weight}, {"c3.bias", c3.bias},
+          {"c5.weight", c5.weight},   {"c5.bias", c5.bias},  {"f6.weight", f6.weight}, {"f6.bias", f6.bias},
+          {"out.weight", out.weight}, {"out.bias", out.bias}};
+}
+
+Convolution::Convolution(Layer weights, Layer gradient, at::Tensor input)
+    : x(std::move(input)), dx(at::empty_like(x)), weights_(std::move(weights)), gradient_(std::move(gradient)) {
+  const int64_t maps = weights_.weight.size(0), kernel = weights_.weight.size(2), samples = x.size(3);
+  windows_ = x.unfold(1, kernel, 1).unfold(2, kernel, 1).permute({0, 4, 5, 1, 2, 3});
+  patches_ = at::empty(windows_.sizes());
+  dpatches_ = at::empty(windows_.sizes());
+  map_ = at::empty({maps, patches_.size(3), patches_.size(4), samples});
+  dmap_ = at::empty_like(map_);
+  y = at::empty({maps, map_.size(1) / 2, map_.size(2) / 2, samples});
+  dy = at::empty_like(y);
+  pool_index_ = at::empty(y.sizes(), at::kLong);
+}
+
+void Convolution::forward() {
+  patches_.copy_(windows_);
+  at::Tensor map = rows(map_);
+  at::mm_out(map, rows(weights_.weight), patches_.view({-1, map.size(1)}));
+  at::Tensor pooled = samples_as_channels(y), index = samples_as_channels(pool_index_);
+  at::max_pool2d_with_indices_out(pooled, index, samples_as_channels(map_), 2);
+  rows(y).add_(column(weights_.bias)).relu_();
+}
+
+void Convolution::backward() {
+  at::threshold_backward_out(dy, dy, y, 0);
+  gradient_.bias.add_(rows(dy).sum(1));
+  at::Tensor dmap = samples_as_channels(dmap_);
+  at::max_pool2d_with_indices_backward_out(dmap, samples_as_channels(dy), samples_as_channels(map_), 2, 2, 0, 1, false,
+                                           samples_as_channels(pool_index_));
+  const at::Tensor dmap_rows = rows(dmap_);
+  rows(gradient_.weight).addmm_(dmap_rows, patches_.view({-1, dmap_rows.size(1)}).t());
+}
+
+void Convolution::backward_input() {
+  const at::Tensor dmap = rows(dmap_);
+  at::Tensor dpatches = dpatches_.view({-1, dmap.size(1)});
+  at::mm_out(dpatches, rows(weights_.weight).t(), dmap);
+  const int64_t height = map_.size(1), width = map_.size(2);
+  dx.zero_();
+  for (int64_t i = 0; i < dpatches_.size(1); ++i) {
+    for (int64_t j = 0; j < dpatches_.size(2); ++j) {
+      dx.narrow(1, i, height).narrow(2, j, width).add_(dpatches_.select(1, i).select(1, j));
+    }
+  }
+}
+
+Linear::Linear(Layer weights, Layer gradient, at::Tensor x, at::Tensor dx, bool relu)
+    : weights_(std::move(weights)), gradient_(std::move(gradient)), x_(std::move(x)), dx_(std::move(dx)), relu_(relu) {
+  y = at::empty({weights_.weight.size(0), x_.size(1)});
+  dy = at::empty_like(y);
+}
+
+void Linear::forward() {
+  at::addmm_out(y, column(weights_.bias), rows(weights_.weight), x_);
+  if (relu_) y.relu_();
+}
+
+void Linear::backward() {
+  if (relu_) at::threshold_backward_out(dy, dy, y, 0);
+  gradient_.bias.add_(dy.sum(1));
+  rows(gradient_.weight).addmm_(dy, x_.t());
+  at::mm_out(dx_, rows(weights_.weight).t(), dy);
+}
+
+LeNet5::LeNet5(const Parameters& weights, const Parameters& gradient, int64_t samples)
+    : padded_(at::zeros({1, 32, 32, samples})),
+      c1_(weights.c1, gradient.c1, padded_),
+      c3_(weights.c3, gradient.c3, c1_.y),
+      c5_(weights.c5, gradient.c5, c3_.y.view({-1, samples}), c3_.dy.view({-1, samples}), true),
+      f6_(weights.f6, gradient.f6, c5_.y, c5_.dy, true),
+      out_(weights.out, gradient.out, f6_.y, f6_.dy, false) {
+  c3_.dx = c1_.dy;
+}
+
+const at::Tensor& LeNet5::forward(const at::Tensor& images) {
+  padded_[0].narrow(0, 2, 28).narrow(1, 2, 28).copy_(images.permute({1, 2, 0}));
+  c1_.forward();
+  c3_.forward();
+  c5_.forward();
+  f6_.forward();
+  out_.forward();
+  return out_.y;
+}
+
+double LeNet5::backward(const at::Tensor& labels, double scale) {
+  const at::Tensor log_probabilities = out_.y.log_softmax(0), label = labels.unsqueeze(0);
+  at::exp_out(out_.dy, log_probabilities);
+  out_.dy.scatter_add_(0, label, at::full({1, 1}, -1.0f).expand(label.sizes())).mul_(scale);
+  out_.backward();
+  f6_.backward();
+  c5_.backward();
+  c3_.backward();
+  c3_.backward_input();
+  c1_.backward();
+  return -log_probabilities.gather(0, label).sum().item<float>() * scale;
+}
