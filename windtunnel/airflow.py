@@ -83,9 +83,11 @@ class Airflow:
         """
         deadline = time.monotonic() + PARSE_SECONDS
         while (details := self._request("GET", f"/api/v2/dags/{quote(dag_id, safe='')}/details", missing=None)) is None:
+            coming = [file for file in self._settings.dags.rglob("*.py") if dag_id in file.read_text(errors="replace")]
             for problem in self._request("GET", "/api/v2/importErrors")["import_errors"]:
-                raise WindtunnelError(f"{problem['filename']} cannot be imported: {problem['stack_trace'].strip().splitlines()[-1]}")
-            if time.monotonic() > deadline or not self._is_coming(dag_id):
+                if self._settings.dags / problem["filename"] in coming:
+                    raise WindtunnelError(f"{problem['filename']} cannot be imported: {problem['stack_trace'].strip().splitlines()[-1]}")
+            if not coming or time.monotonic() > deadline:
                 known = ", ".join(sorted(dag["dag_id"] for dag in self._request("GET", "/api/v2/dags")["dags"]))
                 raise WindtunnelError(f"there is no DAG {dag_id!r} in {self._settings.dags}: there are {known or 'none'}")
             time.sleep(POLL_SECONDS)
@@ -94,10 +96,6 @@ class Airflow:
                 f"DAG {dag_id} is paused, a run would wait for ever: unpause it at {self._settings.airflow_url}/dags/{dag_id}"
             )
         return {name: param["schema"] for name, param in details["params"].items()}
-
-    def _is_coming(self, dag_id: str) -> bool:
-        """Whether a file of the DAGs' folder speaks of it."""
-        return any(dag_id in file.read_text(errors="replace") for file in self._settings.dags.rglob("*.py"))
 
     def trigger(self, dag_id: str, conf: dict[str, Any]) -> str:
         """Start a run with these parameters and return its run id.

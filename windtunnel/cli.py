@@ -145,7 +145,10 @@ def models(as_json: Json = False) -> None:
     if as_json:
         _print_json([asdict(version) for version in versions])
         return
-    table = [
+    if not versions:
+        print("No version is registered yet: train some with `windtunnel run lenet5`.")
+        return
+    rows = [
         [
             known.name,
             str(known.version),
@@ -158,7 +161,7 @@ def models(as_json: Json = False) -> None:
         ]
         for known in versions
     ]
-    _print_table(["model", "version", "aliases", "accuracy", "DAG run", "commit", "data", "created"], table)
+    _print_table(["model", "version", "aliases", "accuracy", "DAG run", "commit", "data", "created"], rows)
 
 
 @app.command()

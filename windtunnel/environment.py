@@ -1,13 +1,12 @@
 """The environment of the platform's processes: Airflow's and MLflow's own configuration, and the secrets they share."""
 
+import base64
 import json
 import os
 import secrets
 import sys
 from collections.abc import Callable
 from pathlib import Path
-
-from cryptography.fernet import Fernet
 
 from windtunnel.settings import Settings
 
@@ -47,7 +46,7 @@ def platform_environment(settings: Settings) -> dict[str, str]:
         "AIRFLOW__CORE__DAGS_FOLDER": str(settings.dags),
         "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{settings.airflow_url}/execution/",
         "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
-        "AIRFLOW__CORE__FERNET_KEY": _keep(kept / "fernet-key", lambda: Fernet.generate_key().decode()),
+        "AIRFLOW__CORE__FERNET_KEY": _keep(kept / "fernet-key", lambda: base64.urlsafe_b64encode(secrets.token_bytes(32)).decode()),
         "AIRFLOW__CORE__HOSTNAME_CALLABLE": "socket.gethostname",  # the default asks the name server, which may not be there
         "AIRFLOW__CORE__LOAD_EXAMPLES": "false",
         "AIRFLOW__CORE__PARALLELISM": "4",

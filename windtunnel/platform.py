@@ -5,12 +5,13 @@ platform, in its environment, and honcho adds the process' name: so they are kno
 """
 
 import fcntl
+import os
 import socket
 import subprocess
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from importlib.metadata import version
@@ -28,8 +29,8 @@ from windtunnel.settings import Settings
 MARKER = "WINDTUNNEL_PLATFORM"
 SUPERVISOR = "honcho"
 START_SECONDS = 180
-STOP_SECONDS = 10
-KILL_SECONDS = 3
+STOP_SECONDS = 4  # Airflow's scheduler would wait for its tasks to the end, and honcho kills after 5 s
+KILL_SECONDS = 10
 LOG_LINES = 15
 
 
@@ -121,16 +122,17 @@ def _addresses(settings: Settings) -> dict[str, tuple[str, int, str]]:
 
 
 def _running(settings: Settings) -> dict[str, list[psutil.Process]]:
-    """The running processes of this platform by the name in the Procfile, the topmost of each name first."""
+    """The running processes of this platform by the name in the Procfile, the topmost of each name first; "" are honcho's helpers."""
     groups = defaultdict(list)
     for process in psutil.process_iter():
         try:
             environment = process.environ()
-            if environment.get(MARKER) == str(settings.home):
-                groups[environment.get("HONCHO_PROCESS_NAME", SUPERVISOR).partition(".")[0]].append(
-                    (process.create_time(), process.pid, process)
-                )
-        except psutil.Error:  # it has ended, or is another user's
+            if environment.get(MARKER) != str(settings.home):
+                continue
+            helper = "" if os.getsid(process.pid) != process.pid else SUPERVISOR  # honcho leads its session, its helpers do not
+            name = environment.get("HONCHO_PROCESS_NAME", helper).partition(".")[0]
+            groups[name].append((process.create_time(), process.pid, process))
+        except (psutil.Error, ProcessLookupError):  # it has ended, or is another user's
             continue
     return {name: [process for _, _, process in sorted(group)] for name, group in groups.items()}
 
@@ -150,7 +152,7 @@ def _memory(process: psutil.Process) -> int:
 
 def _answering(settings: Settings, running: dict[str, list[psutil.Process]]) -> set[str]:
     """The names whose own processes answer: a server on its port, Airflow's others by a heartbeat since they were started."""
-    answering = {name for name in running if name == SUPERVISOR and running[name][0].is_running()}
+    answering = {SUPERVISOR} & set(running)
     health = {"mlflow": "/health", "tensorboard": "/", "api-server": "/api/v2/monitor/health"}
     for name, (url, port, _) in _addresses(settings).items():
         if not any(_listens(process, port) for process in running.get(name, [])):
@@ -264,20 +266,19 @@ def _tail(lines: list[str]) -> str:
 
 
 def _stop(settings: Settings) -> int:
-    """Ask honcho to stop its processes; then stop whatever of the platform still runs."""
+    """Ask the platform's processes to end, through honcho if it is there; then kill whatever still runs."""
     groups = _running(settings)
     running = [process for group in groups.values() for process in group]
-    if SUPERVISOR in groups:
-        groups[SUPERVISOR][0].terminate()
-        psutil.wait_procs(running, timeout=STOP_SECONDS)
-    deadline = time.monotonic() + STOP_SECONDS
+    for process in groups.get(SUPERVISOR, running):
+        with suppress(psutil.NoSuchProcess):
+            process.terminate()
+    psutil.wait_procs(running, timeout=STOP_SECONDS)
+    deadline = time.monotonic() + KILL_SECONDS
     while left := [process for group in _running(settings).values() for process in group]:
         if time.monotonic() > deadline:
             raise WindtunnelError(f"processes {', '.join(str(process.pid) for process in left)} do not end: look at them with ps")
         for process in left:
-            process.terminate()
-        _, stubborn = psutil.wait_procs(left, timeout=KILL_SECONDS)
-        for process in stubborn:
-            process.kill()
-        psutil.wait_procs(stubborn, timeout=KILL_SECONDS)
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+        psutil.wait_procs(left, timeout=1)
     return len(running)
