@@ -1,0 +1,96 @@
+"""A real platform on free ports, with a home of its own. Starting one takes some 20 s: tests that do not harm it share one."""
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+import pytest
+
+from windtunnel.settings import ROOT, Settings
+
+WINDTUNNEL = str(Path(sys.executable).parent / "windtunnel")
+
+
+@dataclass(frozen=True)
+class Platform:
+    """A home and three ports; `windtunnel` is the command line with these settings."""
+
+    settings: Settings
+
+    @property
+    def environment(self):
+        return os.environ | {"TERM": "xterm"} | {f"WINDTUNNEL_{name.upper()}": str(value or "none") for name, value in self.settings}
+
+    def windtunnel(self, *arguments, status=0):
+        done = subprocess.run([WINDTUNNEL, *arguments], env=self.environment, capture_output=True, text=True, timeout=900)
+        assert done.returncode == status, f"exit status {done.returncode}, wanted {status}\n{done.stdout}\n{done.stderr}"
+        return done
+
+    def start(self, *arguments, stderr=subprocess.PIPE):
+        """The same, running: for what is done to it meanwhile."""
+        return subprocess.Popen([WINDTUNNEL, *arguments], env=self.environment, stdout=subprocess.DEVNULL, stderr=stderr, text=True)
+
+    def json(self, *arguments, status=0):
+        return json.loads(self.windtunnel(*arguments, "--json", status=status).stdout)
+
+    def processes(self):
+        """Every process that has been given this home, found without the platform's help."""
+        found = []
+        for process in psutil.process_iter():
+            try:
+                if process.environ().get("WINDTUNNEL_HOME") == str(self.settings.home):
+                    found.append(process)
+            except psutil.Error:
+                continue
+        return found
+
+
+def free_ports(count):
+    """Ports nobody listens on."""
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [each.getsockname()[1] for each in sockets]
+    for each in sockets:
+        each.close()
+    return ports
+
+
+def new_platform(directory, **settings):
+    """A platform in `directory`, not yet started, with the project's DAGs and those of the tests; none runs by itself."""
+    dags = directory / "dags"
+    shutil.copytree(Path(__file__).parent / "dags", dags, ignore=shutil.ignore_patterns("__pycache__"))
+    for file in (ROOT / "dags").glob("*.py"):
+        (dags / file.name).symlink_to(file)
+    airflow, mlflow, tensorboard = free_ports(3)
+    ports = {"airflow_port": airflow, "mlflow_port": mlflow, "tensorboard_port": tensorboard}
+    return Platform(Settings(**{"home": directory / "home", "dags": dags, "schedule": None} | ports | settings))
+
+
+@pytest.fixture(scope="session")
+def platform(tmp_path_factory):
+    """The platform that tests share: up, and left as it is found."""
+    shared = new_platform(tmp_path_factory.mktemp("platform"))
+    try:
+        shared.windtunnel("up")
+        yield shared
+    finally:
+        shared.windtunnel("down")
+
+
+@pytest.fixture
+def own_platform(tmp_path):
+    """Makes platforms of the test's own, not yet started; they are stopped when it ends."""
+    made = []
+
+    def make(**settings):
+        made.append(new_platform(tmp_path / str(len(made)), **settings))
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.windtunnel("down")

@@ -1,0 +1,171 @@
+"""The platform as its users meet it: the command line, real servers, real runs."""
+
+import json
+import os
+import pty
+import signal
+import time
+
+import httpx
+import psutil
+
+
+def one_line(text):
+    """The text of a one-line error."""
+    assert text.startswith("error: ")
+    assert text.count("\n") == 1, text
+    return text
+
+
+def test_all_processes_are_up_and_a_second_up_changes_nothing(platform):
+    before = platform.json("status")
+    assert before["up"]
+    names = [process["name"] for process in before["processes"]]
+    assert names == ["honcho", "scheduler", "dag-processor", "api-server", "triggerer", "mlflow", "tensorboard"]
+    assert all(process["up"] and process["memory"] > 0 for process in before["processes"])
+
+    again = platform.json("up")
+    assert again["started"] is False
+    assert [each["pid"] for each in platform.json("status")["processes"]] == [each["pid"] for each in before["processes"]]
+    for address in ("airflow", "mlflow", "tensorboard"):
+        assert httpx.get(again[address], follow_redirects=True, trust_env=False).is_success
+
+
+def test_everything_listens_on_loopback_alone(platform):
+    listening = [
+        connection.laddr
+        for process in platform.processes()
+        for connection in process.net_connections("inet")
+        if connection.status == psutil.CONN_LISTEN
+    ]
+    assert listening
+    assert {address.ip for address in listening} <= {"127.0.0.1", "::1"}
+
+
+def test_secrets_are_for_the_owner_alone(platform):
+    files = list((platform.settings.home / "secrets").iterdir())
+    assert files
+    assert {file.stat().st_mode & 0o777 for file in files} == {0o600}
+
+
+def test_a_run_succeeds_and_its_progress_is_shown(platform):
+    done = platform.windtunnel("run", "trivial", "--param", "names=a,c", "--param", "seconds=2", "--json")
+    result = json.loads(done.stdout)
+    assert result["state"] == "success"
+    assert {task["name"]: task["state"] for task in result["tasks"]} == {
+        "names": "success",
+        "work[a]": "success",
+        "work[c]": "success",
+        "report": "success",
+    }
+    assert result["result"] == {"names": ["a", "c"]}
+    assert "working on a" in done.stderr
+    assert "working on c" in done.stderr
+
+
+def test_the_report_of_a_run_and_the_addresses_are_printed(platform):
+    shown = platform.windtunnel("run", "trivial").stdout
+    assert "trained a, b\n" in shown
+    for address in (
+        f"{platform.settings.airflow_url}/dags/trivial/runs/manual__",
+        platform.settings.mlflow_url,
+        platform.settings.tensorboard_url,
+    ):
+        assert address in shown
+
+
+def test_a_terminal_shows_a_table(platform):
+    leader, follower = pty.openpty()
+    run = platform.start("run", "trivial", stderr=follower)
+    os.close(follower)
+    shown = b""
+    while True:
+        try:
+            read = os.read(leader, 65536)
+        except OSError:  # how Linux says that the other side has closed
+            break
+        shown += read
+    os.close(leader)
+    assert run.wait() == 0
+    assert "✓" in shown.decode()
+    assert "work[b]" in shown.decode()
+
+
+def test_a_failed_run_shows_the_log_of_the_task(platform):
+    done = platform.windtunnel("run", "trivial", "--param", "fail=true", status=1)
+    assert "work[b] failed; the end of its log:" in done.stderr
+    assert "ValueError: b was told to fail" in done.stderr
+    assert "/tasks/work/mapped/1" in done.stderr
+    assert done.stderr.splitlines()[-1].startswith("error: run manual__")
+    assert "failed (work[b])" in done.stderr.splitlines()[-1]
+
+
+def test_what_cannot_be_run_is_said_in_one_line(platform):
+    assert "there is no DAG 'nothing'" in one_line(platform.windtunnel("run", "nothing", status=1).stderr)
+    unknown = one_line(platform.windtunnel("run", "trivial", "--param", "colour=red", status=1).stderr)
+    assert "'colour'" in unknown
+    assert "fail, names, seconds" in unknown
+    assert "minimum of 0" in one_line(platform.windtunnel("run", "trivial", "--param", "seconds=-1", status=1).stderr)
+    assert "['a', 'b', 'c']" in one_line(platform.windtunnel("run", "trivial", "--param", "names=a,z", status=1).stderr)
+
+
+def test_a_dag_that_cannot_be_imported_is_named(platform):
+    broken = platform.settings.dags / "broken.py"
+    broken.write_text("from airflow.sdk import DAG\nimport no_such_module\nDAG('broken')\n")
+    try:
+        found = one_line(platform.windtunnel("run", "broken", status=1).stderr)
+    finally:
+        broken.unlink()
+    assert "broken.py cannot be imported: ModuleNotFoundError: No module named 'no_such_module'" in found
+
+
+def test_interrupting_leaves_the_run_going(platform):
+    run = platform.start("run", "trivial", "--param", "seconds=5")
+    assert any("working on" in line for line in run.stderr)
+    run.send_signal(signal.SIGINT)
+    _, errors = run.communicate(timeout=30)
+    assert run.returncode == 130
+    address = errors.split("The run goes on: ")[1].strip()
+    assert address.startswith(f"{platform.settings.airflow_url}/dags/trivial/runs/manual__")
+
+
+def test_a_taken_port_is_named_with_its_holder_and_the_setting(platform, own_platform):
+    second = own_platform(mlflow_port=platform.settings.mlflow_port)
+    error = one_line(second.windtunnel("up", status=1).stderr)
+    assert f"port {platform.settings.mlflow_port}, wanted by mlflow: taken by " in error
+    assert "WINDTUNNEL_MLFLOW_PORT" in error
+    pid = int(error.split("pid ")[1].split(";")[0])
+    assert pid in [process.pid for process in platform.processes()]
+    assert second.processes() == []
+
+
+def test_a_process_that_ends_at_the_start_is_shown_and_the_rest_stopped(own_platform, tmp_path):
+    (tmp_path / "Procfile").write_text("first: exec sleep 600\nsecond: echo no such luck; exit 7\n")
+    platform = own_platform(root=tmp_path)
+    error = platform.windtunnel("up", status=1).stderr
+    assert "error: second ended while the platform was starting" in error
+    assert "no such luck" in error
+    assert str(platform.settings.logs / "platform.log") in error
+    assert platform.processes() == []
+
+
+def test_down_leaves_no_process_even_when_the_supervisor_was_killed(own_platform):
+    platform = own_platform()
+    platform.windtunnel("up")
+    run = platform.start("run", "trivial", "--param", "seconds=600")
+    assert any("working on" in line for line in run.stderr)
+    run.kill()
+    run.communicate()
+
+    honcho = next(process for process in platform.json("status")["processes"] if process["name"] == "honcho")
+    os.kill(honcho["pid"], signal.SIGKILL)
+    deadline = time.monotonic() + 10
+    while (now := platform.json("status", status=3))["processes"][0]["up"]:
+        assert time.monotonic() < deadline
+    assert not now["up"]
+    assert len(platform.processes()) > 6
+
+    assert platform.json("down")["stopped"] > 6
+    assert platform.processes() == []
+    assert platform.json("down")["stopped"] == 0
+    assert not any(process["up"] for process in platform.json("status", status=3)["processes"])

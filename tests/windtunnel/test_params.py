@@ -1,0 +1,46 @@
+import pytest
+
+from windtunnel.errors import WindtunnelError
+from windtunnel.params import parse_params
+
+SCHEMAS = {
+    "frameworks": {"type": "array", "items": {"type": "string"}},
+    "dataset": {"type": "string"},
+    "samples": {"type": ["null", "integer"]},
+    "rate": {"type": "number"},
+    "check": {"type": "boolean"},
+    "anything": {},
+}
+
+
+@pytest.mark.parametrize(
+    ("given", "value"),
+    [
+        ('frameworks=["pytorch"]', ["pytorch"]),
+        ("frameworks=pytorch, libtorch", ["pytorch", "libtorch"]),
+        ("frameworks=pytorch", ["pytorch"]),
+        ("frameworks=", []),
+        ("dataset=mnist", "mnist"),
+        ("dataset=7", "7"),
+        ("dataset=a=b", "a=b"),
+        ("samples=null", None),
+        ("samples=600", 600),
+        ("rate=1e-3", 1e-3),
+        ("rate=fast", "fast"),  # for Airflow to refuse: it knows what else is wrong
+        ("check=true", True),
+        ("anything={}", {}),
+        ("anything=word", "word"),
+    ],
+)
+def test_a_value_is_what_the_schema_wants(given, value):
+    assert parse_params([given], SCHEMAS) == {given.partition("=")[0]: value}
+
+
+def test_the_last_of_a_name_counts():
+    assert parse_params(["rate=1", "check=false", "rate=2"], SCHEMAS) == {"rate": 2, "check": False}
+
+
+@pytest.mark.parametrize(("given", "message"), [("rate", "found no '='"), ("speed=1", "there is no parameter 'speed', there are any")])
+def test_what_is_no_parameter_is_named(given, message):
+    with pytest.raises(WindtunnelError, match=message):
+        parse_params([given], SCHEMAS)

@@ -1,0 +1,63 @@
+from pathlib import Path
+
+import pytest
+
+from windtunnel.errors import WindtunnelError
+from windtunnel.settings import ROOT, load_settings, run_directory
+
+
+@pytest.fixture(autouse=True)
+def _no_settings(monkeypatch):
+    """The defaults, whatever the settings of whoever runs the tests."""
+    import os
+
+    for name in os.environ:
+        if name.startswith("WINDTUNNEL_"):
+            monkeypatch.delenv(name)
+
+
+def test_defaults_lie_in_the_project_and_listen_on_loopback():
+    settings = load_settings()
+    assert settings.home == ROOT / ".windtunnel"
+    assert settings.dags == ROOT / "dags"
+    assert settings.airflow_url == "http://127.0.0.1:8080"
+    assert settings.mlflow_url == "http://127.0.0.1:5000"
+    assert settings.tensorboard_url == "http://127.0.0.1:6006"
+    assert settings.schedule == "@monthly"
+
+
+def test_a_variable_changes_a_setting(monkeypatch, tmp_path):
+    monkeypatch.setenv("WINDTUNNEL_AIRFLOW_PORT", "18080")
+    monkeypatch.setenv("WINDTUNNEL_HOME", "state")
+    monkeypatch.chdir(tmp_path)
+    settings = load_settings()
+    assert settings.airflow_url == "http://127.0.0.1:18080"
+    assert settings.runs == tmp_path / "state" / "runs"
+
+
+@pytest.mark.parametrize(("given", "schedule"), [("none", None), ("", None), ("@weekly", "@weekly"), ("0 4 * * 1", "0 4 * * 1")])
+def test_the_schedule_may_be_none(monkeypatch, given, schedule):
+    monkeypatch.setenv("WINDTUNNEL_SCHEDULE", given)
+    assert load_settings().schedule == schedule
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "found"),
+    [
+        ("WINDTUNNEL_AIRFLOW_PORT", "70000", "'70000'"),
+        ("WINDTUNNEL_MLFLOW_PORT", "five", "'five'"),
+        ("WINDTUNNEL_RUNTIME", "kubernetes", "'kubernetes'"),
+    ],
+)
+def test_a_wrong_value_is_named_with_its_variable(monkeypatch, name, value, found):
+    monkeypatch.setenv(name, value)
+    with pytest.raises(WindtunnelError) as error:
+        load_settings()
+    assert str(error.value).startswith(f"{name}: ")
+    assert found in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_the_directory_of_a_run_has_a_name_that_can_be_mounted():
+    directory = run_directory(Path("/home"), "lenet5", "manual__2026-11-22T23:46:41.5+00:00/../x y")
+    assert directory == Path("/home/runs/lenet5/manual__2026-11-22T23-46-41.5-00-00-..-x-y")
