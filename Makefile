@@ -1,0 +1,26 @@
+BIN := .venv/bin
+
+.PHONY: help setup run test bench-train down
+
+help: ## show this
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 14
+
+setup: ## install what is missing and build the C++ trainer
+	@scripts/setup.sh
+
+run: setup ## start the platform, train LeNet-5 three ways, show the result
+	@$(BIN)/windtunnel up
+	@$(BIN)/windtunnel run lenet5
+
+test: setup ## check and test everything
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/ctest --test-dir libtorch_cpp/build --output-on-failure
+	$(BIN)/pytest
+
+bench-train: setup ## measure the trainers beside their tutorials and the machine
+	@$(BIN)/python -m train_server.benchmark
+
+down: ## stop the platform, leaving no process
+	@$(BIN)/windtunnel down
