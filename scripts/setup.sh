@@ -47,7 +47,7 @@ system_packages() {
     [ -x .venv/bin/python ] || [ -n "$(find_python)" ] ||
         fail "Python 3.11 or 3.12 with venv is needed, found $(python3 --version 2>&1): install one, such as the package python3.12-venv"
     missing=$(missing_packages | tr '\n' ' ')
-    [ -z "$missing" ] || fail "not found: $missing; install with: sudo apt-get update && sudo apt-get install $missing"
+    [ -z "$missing" ] || fail "not found: ${missing% }; install with: sudo apt-get update && sudo apt-get install ${missing% }"
 }
 
 python_environment() {
