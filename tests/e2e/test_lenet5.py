@@ -1,0 +1,152 @@
+"""The DAG `lenet5` as its users meet it: real trainers under a real scheduler, tracked in a real MLflow and TensorBoard."""
+
+import json
+import os
+import signal
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+from mlflow import MlflowClient
+from tensorboard.backend.event_processing.event_multiplexer import EventMultiplexer
+from tensorboard.util import tensor_util
+
+from windtunnel.manifest import verify_version
+from windtunnel.settings import run_directory
+from windtunnel.spec import FRAMEWORKS
+
+SHORT = ("--param", "samples=4000", "--param", "epochs=2")
+
+
+def lenet5(platform, *arguments, status=0):
+    return platform.json("run", "lenet5", *arguments, status=status)
+
+
+def directory(platform, run):
+    return run_directory(platform.settings.home, "lenet5", run["run_id"])
+
+
+def versions(platform, run):
+    """What `windtunnel models` lists of a run, by framework."""
+    return {known["framework"]: known for known in platform.json("models") if known["dag_run"] == f"lenet5/{run['run_id']}"}
+
+
+def trainers(platform, word):
+    """The running processes with this word in their command."""
+    return [process for process in platform.processes() if any(word in part for part in process.cmdline())]
+
+
+def wait_for(what, seconds=120):
+    deadline = time.monotonic() + seconds
+    while not (found := what()):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    return found
+
+
+@pytest.fixture(scope="module")
+def run(platform):
+    """A short run of all three frameworks."""
+    return lenet5(platform, *SHORT)
+
+
+def test_a_run_registers_three_versions_with_accuracy_and_lineage(platform, run):
+    assert run["state"] == "success"
+    assert run["result"]["parity"] == "passed"
+    known = versions(platform, run)
+    assert set(known) == set(FRAMEWORKS)
+    for framework, version in known.items():
+        assert version["name"] == f"lenet5-{framework}"
+        assert version["version"] == run["result"]["frameworks"][framework]["version"]
+        assert 0.7 < version["accuracy"] < 1
+        assert version["data_fingerprint"] == verify_version(directory(platform, run) / framework).dataset.fingerprint
+        assert len(version["git_commit"].removesuffix("-dirty")) == 40 or version["git_commit"] == "unknown"
+
+
+def test_the_result_table_and_the_trainers_lines_are_printed(platform, run):
+    table = (directory(platform, run) / "report.txt").read_text()
+    assert all(f"lenet5-{framework}" in table for framework in FRAMEWORKS)
+    assert table.count("passed") == 3
+    log = next((platform.settings.home / "airflow/logs" / "dag_id=lenet5").glob(f"run_id={run['run_id']}/task_id=framework.train/**/*.log"))
+    lines = [json.loads(line)["event"] for line in log.read_text().splitlines()]
+    assert sum(line.startswith("epoch 2/2") for line in lines) == 1
+
+
+def test_mlflow_holds_curves_versions_and_the_certificate(platform, run):
+    mlflow = MlflowClient(platform.settings.mlflow_url)
+    parent = run["result"]["lineage"]["mlflow_run"]
+    assert mlflow.get_run(parent).info.status == "FINISHED"
+    assert {file.path for file in mlflow.list_artifacts(parent)} == {"parity.json", "parity.txt", "report.json", "report.txt"}
+    experiment = mlflow.get_experiment_by_name("lenet5").experiment_id
+    nested = mlflow.search_runs([experiment], f"tags.`mlflow.parentRunId` = '{parent}'")
+    assert {each.data.tags["framework"] for each in nested} == set(FRAMEWORKS)
+    for each in nested:
+        assert each.info.status == "FINISHED"
+        assert each.data.params["learning_rate"] == "0.01"
+        assert [point.step for point in mlflow.get_metric_history(each.info.run_id, "accuracy")] == [1, 2]
+        assert "version/manifest.json" in {file.path for file in mlflow.list_artifacts(each.info.run_id, "version")}
+
+
+def test_tensorboard_has_all_three_on_the_same_axes(platform, run):
+    name = f"lenet5/{directory(platform, run).name}"
+    logs = EventMultiplexer().AddRunsFromDirectory(str(platform.settings.tensorboard_logs)).Reload()
+    axes = {}
+    for framework in FRAMEWORKS:
+        points = {tag: logs.Tensors(f"{name}/{framework}", tag) for tag in logs.Runs()[f"{name}/{framework}"]["tensors"]}
+        axes[framework] = {tag: [point.step for point in series] for tag, series in points.items()}
+        assert tensor_util.make_ndarray(points["epoch/accuracy"][-1].tensor_proto) > 0.7
+    assert axes["libtorch"] == axes["pytorch"] == axes["tensorflow"]
+    assert axes["libtorch"]["epoch/loss"] == [1, 2]
+
+
+def test_one_framework_alone_and_two_runs_at_once(platform):
+    both = [platform.start("run", "lenet5", *SHORT, "--param", f"frameworks={name}") for name in ("pytorch", "libtorch")]
+    for started in both:
+        _, errors = started.communicate(timeout=600)
+        assert started.returncode == 0, errors
+    newest = [known for known in platform.json("models") if known["name"] in ("lenet5-pytorch", "lenet5-libtorch")]
+    runs = {known["dag_run"] for known in newest}
+    assert len([run for run in runs if len([known for known in newest if known["dag_run"] == run]) == 1]) >= 2
+
+
+@pytest.mark.parametrize("victim", ["libtorch_cpp/build/lenet5", "train_server.train"])
+def test_a_trainer_killed_mid_epoch_leaves_nothing_and_the_retry_ends_right(platform, victim):
+    arguments = ("--param", "frameworks=libtorch", "--param", "epochs=3", "--json")
+    before = {known["dag_run"] for known in platform.json("models")}
+    started = platform.start("run", "lenet5", *arguments)
+    metrics = wait_for(lambda: list((platform.settings.runs / "lenet5").glob("*/libtorch.partial/metrics.jsonl")))[0]
+    wait_for(lambda: metrics.read_text())  # an epoch has ended, the next has begun
+    trainer = trainers(platform, "libtorch_cpp/build/lenet5")[0]
+    os.kill(trainers(platform, victim)[-1].pid, signal.SIGKILL)
+    psutil.wait_procs([trainer], timeout=10)
+    assert not trainer.is_running()
+    assert not Path(metrics.parent.parent / "libtorch").exists()
+
+    _, errors = started.communicate(timeout=600)
+    assert started.returncode == 0, errors
+    known = [known for known in platform.json("models") if known["dag_run"] not in before]
+    assert len(known) == 1
+    assert verify_version(metrics.parent.parent / "libtorch").metrics.accuracy == known[0]["accuracy"]
+    assert not metrics.parent.exists()
+    assert trainers(platform, "libtorch_cpp/build/lenet5") == []
+
+
+def test_a_training_that_diverges_fails_the_run_and_says_where(platform):
+    before = platform.json("models")
+    done = platform.windtunnel("run", "lenet5", *SHORT, "--param", "frameworks=pytorch", "--param", "learning_rate=1e30", status=1)
+    assert "in epoch 1, step " in done.stderr
+    assert "lower learning_rate" in done.stderr
+    assert platform.json("models") == before
+
+
+def test_a_certificate_that_fails_fails_the_run_and_says_which_number_missed(platform):
+    wild = ("--param", "learning_rate=0.5", "--param", "schedule=constant", "--param", "frameworks=libtorch,pytorch")
+    done = platform.windtunnel("run", "lenet5", *SHORT, *wild, status=1)
+    assert "loss after 100 steps (libtorch, pytorch) is" in done.stderr
+    assert "must be at most 0.001" in done.stderr
+
+
+def test_what_cannot_be_trained_is_said_before_anything_is(platform):
+    done = platform.windtunnel("run", "lenet5", "--param", "samples=63", "--param", "frameworks=pytorch", status=1)
+    assert "samples is 63, less than one batch of 64" in done.stderr
