@@ -2,18 +2,23 @@
 
 import json
 import os
+import shutil
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
 import psutil
 import pytest
 from mlflow import MlflowClient
+from safetensors.numpy import load_file, save_file
 from tensorboard.backend.event_processing.event_multiplexer import EventMultiplexer
 from tensorboard.util import tensor_util
 
+from windtunnel.files import write_json
 from windtunnel.manifest import verify_version
-from windtunnel.settings import run_directory
+from windtunnel.settings import ROOT, run_directory
 from windtunnel.spec import FRAMEWORKS
 
 SHORT = ("--param", "samples=4000", "--param", "epochs=2")
@@ -140,11 +145,24 @@ def test_a_training_that_diverges_fails_the_run_and_says_where(platform):
     assert platform.json("models") == before
 
 
-def test_a_certificate_that_fails_fails_the_run_and_says_which_number_missed(platform):
-    wild = ("--param", "learning_rate=0.5", "--param", "schedule=constant", "--param", "frameworks=libtorch,pytorch")
-    done = platform.windtunnel("run", "lenet5", *SHORT, *wild, status=1)
-    assert "loss after 100 steps (libtorch, pytorch) is" in done.stderr
-    assert "must be at most 0.001" in done.stderr
+def test_a_certificate_that_fails_names_the_number_that_missed(platform, run, tmp_path):
+    copy = Path(shutil.copytree(directory(platform, run), tmp_path / "lenet5" / "copy"))
+    mlflow = MlflowClient(platform.settings.mlflow_url)
+    parent = mlflow.create_run(mlflow.get_experiment_by_name("lenet5").experiment_id).info.run_id
+    write_json(copy / "lineage.json", run["result"]["lineage"] | {"mlflow_run": parent})
+    probe = load_file(copy / "pytorch/probe.safetensors")
+    probe["logits"] += 1e-4
+    save_file(probe, copy / "pytorch/probe.safetensors")
+
+    def execute(module):
+        command = [sys.executable, "-m", f"train_server.{module}", "--run", str(copy)]
+        done = subprocess.run(command, env=platform.environment, cwd=ROOT, capture_output=True, text=True)
+        assert done.returncode == 1
+        return done.stderr
+
+    assert "logits before the first step (libtorch, pytorch) is 0.0001, must be at most 1e-05" in execute("parity")
+    assert "lacks a parity certificate that passed (it failed)" in execute("report")
+    assert mlflow.get_run(parent).info.status == "FAILED"
 
 
 def test_what_cannot_be_trained_is_said_before_anything_is(platform):

@@ -54,7 +54,7 @@ def at(index, value):
 def test_equal_trainings_pass_every_check(make_run):
     run = make_run({framework: probe() for framework in FRAMEWORKS})
     assert missed(run) == []
-    assert len(certify(run)) == 3 * 4 + 1 + 3  # four numbers a pair, the spread, an accuracy each
+    assert len(certify(run)) == 3 * 5 + 1 + 3  # five numbers a pair, the spread, an accuracy each
 
 
 @pytest.mark.parametrize(
@@ -62,6 +62,7 @@ def test_equal_trainings_pass_every_check(make_run):
     [
         ({"logits": 2e-5}, "logits before the first step"),
         ({"gradient__c1__bias": 3e-6}, "first gradients"),
+        ({"losses": at(1, 2e-5)}, "loss after 1 step"),
         ({"losses": at(10, 2e-5)}, "loss after 10 steps"),
         ({"losses": at(100, 2e-3)}, "loss after 100 steps"),
         ({"losses": at(100, np.nan)}, "loss after 100 steps"),
@@ -94,11 +95,28 @@ def test_a_short_run_is_held_to_chance_and_to_the_steps_it_made(make_run):
     assert [check.name for check in checks] == [
         "logits before the first step",
         "first gradients",
+        "loss after 1 step",
         "loss after 10 steps",
         "spread of the test accuracies",
     ]
     assert all(check.passed for check in checks)
     assert checks[-1].limit == pytest.approx(0.0166, abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("change", "judged"), [({}, True), ({"epochs": 9}, True), ({"schedule": "constant"}, False), ({"epochs": 2}, False)]
+)
+def test_later_losses_are_judged_where_the_learning_rate_is_no_higher_than_the_references(make_run, change, judged):
+    spec = REFERENCE.model_copy(update=change)
+    drifted = probe(losses=at(100, 0.5))
+    run = make_run({"libtorch": drifted, "pytorch": probe()}, specs={"libtorch": spec, "pytorch": spec})
+    assert [name for name, _ in missed(run)] == (["loss after 100 steps"] if judged else [])
+
+
+def test_the_first_step_is_always_judged(make_run):
+    spec = REFERENCE.model_copy(update={"schedule": "constant"})
+    run = make_run({"libtorch": probe(losses=at(1, 2e-5)), "pytorch": probe()}, specs={"libtorch": spec, "pytorch": spec})
+    assert [name for name, _ in missed(run)] == ["loss after 1 step"]
 
 
 def test_one_framework_alone_is_held_to_its_accuracy(make_run):
