@@ -22,12 +22,11 @@ import numpy as np
 import psutil
 from safetensors.numpy import load_file, save_file
 
+from windtunnel.datasets import DataSet
 from windtunnel.errors import WindtunnelError
 from windtunnel.files import sha256, write_json
-from windtunnel.idx import read_idx
 from windtunnel.spec import Framework, Spec, load_spec
 
-CLASSES = 10
 GOLDEN = 32  # test images in the golden set
 TOLERANCE = 1e-5  # by which a reloaded export may differ from the golden set
 
@@ -171,8 +170,9 @@ def load_conditions(spec_file: Path, data: Path, directory: Path) -> Conditions:
                 raise WindtunnelError(
                     f"{file} has SHA-256 {found}, {directory / 'conditions.json'} wants {wanted}: draw the conditions again"
                 )
-        images, labels = _read_samples(data, "train", dataset["files"])
-        test_images, test_labels = _read_samples(data, "t10k", dataset["files"])
+        samples = DataSet(dataset["name"], data, spec.mean, spec.std, dataset["files"])
+        images, labels = samples.train()
+        test_images, test_labels = samples.test()
     except OSError as error:
         raise WindtunnelError(f"{error.filename} cannot be read ({error.strerror}): draw the conditions again") from error
     except (ValueError, KeyError, TypeError) as error:
@@ -185,23 +185,6 @@ def load_conditions(spec_file: Path, data: Path, directory: Path) -> Conditions:
         )
     weights = load_file(directory / "weights.safetensors")
     return Conditions(spec, dataset, weights, order, learning_rate, images, labels, test_images, test_labels)
-
-
-def _read_samples(data: Path, prefix: str, digests: dict[str, str]) -> tuple[np.ndarray, np.ndarray]:
-    arrays = []
-    for name in (f"{prefix}-images-idx3-ubyte", f"{prefix}-labels-idx1-ubyte"):
-        array, found = read_idx(data / name)
-        if found != digests[name]:
-            raise WindtunnelError(
-                f"{data / name} has SHA-256 {found}, the conditions want {digests[name]}: use the data set they were drawn for"
-            )
-        arrays.append(array)
-    images, labels = arrays
-    if (images.ndim, labels.ndim) != (3, 1) or len(images) != len(labels):
-        raise WindtunnelError(f"{data}: {prefix} images are {images.shape}, labels {labels.shape}: they must be (N, 28, 28) and (N)")
-    if labels.max() >= CLASSES:
-        raise WindtunnelError(f"{data}: a {prefix} label is {labels.max()}: labels are 0 to {CLASSES - 1}")
-    return images, labels
 
 
 def verify(trainer: type[Trainer], directory: Path) -> None:

@@ -83,7 +83,15 @@ class TensorFlow(Trainer):
         # The whole data set in one tensor, normalised and padded once.
         self.images = self.model.normalise(conditions.images[..., None].astype(np.float32))
         self.labels = tf.constant(conditions.labels, tf.int32)
-        self.train_epoch(conditions.order[0, :0], conditions.learning_rate[0, :0])  # no step: builds the graph
+        self.compile(conditions.order[0, :1])
+
+    def compile(self, order: np.ndarray) -> None:
+        """Build the graph and its kernels by taking one step; then put everything back."""
+        variables = [*self.model.weights.values(), *self.first_moments.values(), *self.second_moments.values()]
+        before = [variable.numpy() for variable in variables]
+        self.train_steps(tf.constant(order), tf.ones([1]), tf.ones([1]))
+        for variable, value in zip(variables, before, strict=True):
+            variable.assign(value)
 
     def loss_and_gradients(self, batch: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, dict[str, tf.Tensor]]:
         """Mean cross-entropy (), logits (B,10) and the gradient of every weight, for the training samples `batch`."""
@@ -103,7 +111,13 @@ class TensorFlow(Trainer):
             weight.assign_sub(rate * m / (tf.sqrt(v) / correction + self.spec.epsilon))
         return loss
 
-    @tf.function(reduce_retracing=True)
+    @tf.function(
+        input_signature=[
+            tf.TensorSpec([None, None], tf.int32),
+            tf.TensorSpec([None], tf.float32),
+            tf.TensorSpec([None], tf.float32),
+        ]
+    )
     def train_steps(self, order: tf.Tensor, rates: tf.Tensor, corrections: tf.Tensor) -> tf.Tensor:
         """A whole epoch as one graph: Python is not asked between the steps."""
         losses = tf.TensorArray(tf.float32, tf.shape(order)[0])
