@@ -30,6 +30,7 @@ def platform_environment(settings: Settings) -> dict[str, str]:
         "PYTHONPATH": str(settings.root),
         "PYTHONUNBUFFERED": "1",  # a line of a log is there when it is written
         "SPT_NOENV": "1",  # setproctitle would overwrite /proc/PID/environ, by which the platform knows its processes
+        **dict.fromkeys(("NO_PROXY", "no_proxy"), _without_proxy(settings.host)),  # the processes speak to each other directly
         "DO_NOT_TRACK": "true",
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "MLFLOW_TRACKING_URI": settings.mlflow_url,
@@ -47,7 +48,8 @@ def platform_environment(settings: Settings) -> dict[str, str]:
         "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{settings.airflow_url}/execution/",
         "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
         "AIRFLOW__CORE__FERNET_KEY": _keep(kept / "fernet-key", lambda: base64.urlsafe_b64encode(secrets.token_bytes(32)).decode()),
-        "AIRFLOW__CORE__HOSTNAME_CALLABLE": "socket.gethostname",  # the default asks the name server, which may not be there
+        # str() is "": the log of a task is read from its file, and from no server of logs on a host that a name server must know
+        "AIRFLOW__CORE__HOSTNAME_CALLABLE": "builtins.str",
         "AIRFLOW__CORE__LOAD_EXAMPLES": "false",
         "AIRFLOW__CORE__PARALLELISM": "4",
         "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(passwords),
@@ -68,6 +70,10 @@ def mlflow_store(settings: Settings) -> str:
 def password_file(settings: Settings) -> Path:
     """Where Airflow's users and passwords are, as JSON."""
     return settings.home / "secrets" / "airflow-passwords.json"
+
+
+def _without_proxy(host: str) -> str:
+    return ",".join(filter(None, [os.environ.get("no_proxy") or os.environ.get("NO_PROXY"), host, "localhost"]))
 
 
 def _keep(file: Path, make: Callable[[], str]) -> str:
