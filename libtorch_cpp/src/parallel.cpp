@@ -4,6 +4,10 @@
 #include <ATen/Parallel.h>
 #include <c10/core/InferenceMode.h>
 
+#ifndef INTRA_OP_PARALLEL
+#error "at::parallel_for would run on one thread: compile with OpenMP"
+#endif
+
 namespace {
 
 constexpr int64_t piece = 32;  // samples a network takes at once: more would not fit in a core's cache
@@ -12,42 +16,45 @@ constexpr int64_t piece = 32;  // samples a network takes at once: more would no
 
 ParallelLeNet5::ParallelLeNet5(const Parameters& weights, int64_t threads) : weights_(weights), workers_(threads) {}
 
-void ParallelLeNet5::split(int64_t n, const std::function<void(Worker&, LeNet5&, int64_t, int64_t)>& use) {
+void ParallelLeNet5::Worker::pieces(const Parameters& weights, int64_t first, int64_t last,
+                                    const std::function<void(LeNet5&, int64_t, int64_t)>& use) {
+  for (int64_t count; first < last; first += count) {
+    count = std::min(piece, last - first);
+    use(networks.try_emplace(count, weights, gradient, count).first->second, first, count);
+  }
+}
+
+void ParallelLeNet5::share_out(int64_t n, const std::function<void(Worker&, int64_t, int64_t)>& use) {
   const int64_t threads = workers_.size();
   // Inside at::parallel_for libtorch's own operations stay on their thread.
   at::parallel_for(0, threads, 1, [&](int64_t begin, int64_t end) {
     const c10::InferenceMode guard;
-    for (int64_t i = begin; i < end; ++i) {
-      Worker& worker = workers_[i];
-      const int64_t last = n * (i + 1) / threads;
-      for (int64_t first = n * i / threads, count; first < last; first += count) {
-        count = std::min(piece, last - first);
-        LeNet5& network = worker.networks.try_emplace(count, weights_, worker.gradient, count).first->second;
-        use(worker, network, first, count);
-      }
-    }
+    for (int64_t i = begin; i < end; ++i) use(workers_[i], n * i / threads, n * (i + 1) / threads);
   });
 }
 
 at::Tensor ParallelLeNet5::logits(const Samples& samples, const at::Tensor& indices) {
   at::Tensor logits = at::empty({indices.size(0), 10});
-  split(indices.size(0), [&](Worker&, LeNet5& network, int64_t first, int64_t count) {
-    const at::Tensor images = samples.images.index_select(0, indices.narrow(0, first, count));
-    logits.narrow(0, first, count).copy_(network.forward(images).t());
+  share_out(indices.size(0), [&](Worker& worker, int64_t begin, int64_t end) {
+    worker.pieces(weights_, begin, end, [&](LeNet5& network, int64_t first, int64_t count) {
+      const at::Tensor images = samples.images.index_select(0, indices.narrow(0, first, count));
+      logits.narrow(0, first, count).copy_(network.forward(images).t());
+    });
   });
   return logits;
 }
 
 double ParallelLeNet5::loss(const Samples& samples, const at::Tensor& batch) {
-  for (Worker& worker : workers_) {
+  share_out(batch.size(0), [&](Worker& worker, int64_t begin, int64_t end) {
     worker.gradient.flat.zero_();
     worker.loss = 0;
-  }
-  split(batch.size(0), [&](Worker& worker, LeNet5& network, int64_t first, int64_t count) {
-    const at::Tensor indices = batch.narrow(0, first, count);
-    network.forward(samples.images.index_select(0, indices));
-    worker.loss += network.backward(samples.labels.index_select(0, indices), 1.0 / batch.size(0));
+    worker.pieces(weights_, begin, end, [&](LeNet5& network, int64_t first, int64_t count) {
+      const at::Tensor indices = batch.narrow(0, first, count);
+      network.forward(samples.images.index_select(0, indices));
+      worker.loss += network.backward(samples.labels.index_select(0, indices), 1.0 / batch.size(0));
+    });
   });
+  // One after the other, so that the sum is the same every time.
   double loss = workers_.front().loss;
   for (auto worker = workers_.begin() + 1; worker != workers_.end(); ++worker) {
     gradient().flat.add_(worker->gradient.flat);

@@ -27,14 +27,18 @@ class ParallelLeNet5 {
   const Parameters& gradient() const { return workers_.front().gradient; }
 
  private:
+  // What one thread has for itself.
   struct Worker {
+    // Calls `use(network, first, count)` for pieces of the samples first..last-1, one after the other.
+    void pieces(const Parameters& weights, int64_t first, int64_t last, const std::function<void(LeNet5&, int64_t, int64_t)>& use);
+
     Parameters gradient;
     std::map<int64_t, LeNet5> networks;  // by the number of samples they take
     double loss;
   };
 
-  // Calls `use(worker, network, first, count)` for pieces of 0..n-1, each thread its own ones, in an order that never changes.
-  void split(int64_t n, const std::function<void(Worker&, LeNet5&, int64_t, int64_t)>& use);
+  // Calls `use(worker, first, last)` on every thread with its share of the samples 0..n-1, always the same one.
+  void share_out(int64_t n, const std::function<void(Worker&, int64_t, int64_t)>& use);
 
   const Parameters& weights_;
   std::vector<Worker> workers_;
