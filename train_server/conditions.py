@@ -117,7 +117,7 @@ def main(
 ) -> None:
     """Write the spec, the conditions and the lineage of a run into its directory."""
     settings = load_settings()
-    data = locate(dataset)
+    data = locate(dataset, print)
     available = len(data.train()[1])
     wanted = choose_frameworks(frameworks)
     choices = {
@@ -140,7 +140,7 @@ def main(
 
     here = Run(run)
     write_conditions(spec, data, available, here)
-    print(f"{data.name} from {data.directory}, fingerprint {data.fingerprint[:12]}; {spec.samples} of {available} training images")
+    print(f"{data.name}, fingerprint {data.fingerprint[:12]}: {spec.samples} of {available} training images")
     print(f"{spec.epochs} epochs of {spec.steps_per_epoch} steps, batch {spec.batch_size}, {spec.threads} threads, seed {spec.seed}")
     if not here.lineage_file.exists():  # else this is another try, and MLflow has the run already
         commit = git_commit(settings.root)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from windtunnel.errors import WindtunnelError
+from windtunnel.program import run_app
 
 if TYPE_CHECKING:  # imported where they are used: `windtunnel --help` answers at once
     from pathlib import Path
@@ -33,12 +34,8 @@ INTERRUPTED = 130
 
 
 def main() -> None:
-    """Run the command line; exit 1 with one line for what a user can mend, 2 for wrong usage."""
-    try:
-        app()
-    except WindtunnelError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(1)
+    """Run the command line."""
+    run_app(app)
 
 
 @app.command()

@@ -14,6 +14,7 @@ from tensorboard.summary import Writer
 from windtunnel.errors import WindtunnelError
 from windtunnel.settings import Settings
 from windtunnel.spec import Framework, Spec
+from windtunnel.tensorboard import leave_tensorflow_out
 
 EPOCH_METRICS = ("loss", "accuracy", "seconds", "samples_per_second")
 
@@ -51,6 +52,7 @@ class FrameworkRun:
         self.run_id = mlflow.create_run(experiment, run_name=framework, tags=tags).info.run_id
         params = [Param(name, str(value)) for name, value in {"framework": framework, **spec.model_dump()}.items()]
         mlflow.log_batch(self.run_id, params=params)
+        leave_tensorflow_out()
         self._writer = Writer(str(logs))
 
     def log_epoch(self, line: dict[str, float], now: float) -> None:
