@@ -2,10 +2,18 @@
 
 #include <ATen/ATen.h>
 
+#include "convolution.h"
+
 namespace {
 
 // (channels, height, width, samples) as a channels-last image whose channels are the samples: what libtorch pools fastest.
 at::Tensor samples_as_channels(const at::Tensor& x) { return x.permute({0, 3, 1, 2}); }
+
+Maps<const float> read(const at::Tensor& x) { return {x.const_data_ptr<float>(), x.size(0), x.size(1), x.size(2)}; }
+
+Maps<float> write(const at::Tensor& x) { return {x.mutable_data_ptr<float>(), x.size(0), x.size(1), x.size(2)}; }
+
+const ConvolutionKernels& kernels() { return convolution_kernels().front(); }
 
 at::Tensor rows(const at::Tensor& x) { return x.view({x.size(0), -1}); }
 
@@ -47,21 +55,18 @@ Tensors Parameters::named() const {
 
 Convolution::Convolution(Layer weights, Layer gradient, at::Tensor input)
     : x(std::move(input)), dx(at::empty_like(x)), weights_(std::move(weights)), gradient_(std::move(gradient)) {
-  const int64_t maps = weights_.weight.size(0), kernel = weights_.weight.size(2), samples = x.size(3);
-  windows_ = x.unfold(1, kernel, 1).unfold(2, kernel, 1).permute({0, 4, 5, 1, 2, 3});
-  patches_ = at::empty(windows_.sizes());
-  dpatches_ = at::empty(windows_.sizes());
-  map_ = at::empty({maps, patches_.size(3), patches_.size(4), samples});
+  const int64_t maps = weights_.weight.size(0), height = x.size(1) - kernel_size + 1, width = x.size(2) - kernel_size + 1,
+                samples = x.size(3);
+  map_ = at::empty({maps, height, width, samples});
   dmap_ = at::empty_like(map_);
-  y = at::empty({maps, map_.size(1) / 2, map_.size(2) / 2, samples});
+  y = at::empty({maps, height / 2, width / 2, samples});
   dy = at::empty_like(y);
   pool_index_ = at::empty(y.sizes(), at::kLong);
+  partial_sums_ = at::empty({weights_.weight.numel(), 16});
 }
 
 void Convolution::forward() {
-  patches_.copy_(windows_);
-  at::Tensor map = rows(map_);
-  at::mm_out(map, rows(weights_.weight), patches_.view({-1, map.size(1)}));
+  kernels().forward(read(x), weights_.weight.const_data_ptr<float>(), 0, write(map_), x.size(3));
   at::Tensor pooled = samples_as_channels(y), index = samples_as_channels(pool_index_);
   at::max_pool2d_with_indices_out(pooled, index, samples_as_channels(map_), 2);
   rows(y).add_(column(weights_.bias)).relu_();
@@ -73,21 +78,14 @@ void Convolution::backward() {
   at::Tensor dmap = samples_as_channels(dmap_);
   at::max_pool2d_with_indices_backward_out(dmap, samples_as_channels(dy), samples_as_channels(map_), 2, 2, 0, 1, false,
                                            samples_as_channels(pool_index_));
-  const at::Tensor dmap_rows = rows(dmap_);
-  rows(gradient_.weight).addmm_(dmap_rows, patches_.view({-1, dmap_rows.size(1)}).t());
+  kernels().weight_gradient(read(x), read(dmap_), gradient_.weight.mutable_data_ptr<float>(), partial_sums_.mutable_data_ptr<float>(),
+                            x.size(3));
 }
 
+// The gradient of the input is a convolution too: of the padded gradient of the output with the weight turned by 180 degrees.
 void Convolution::backward_input() {
-  const at::Tensor dmap = rows(dmap_);
-  at::Tensor dpatches = dpatches_.view({-1, dmap.size(1)});
-  at::mm_out(dpatches, rows(weights_.weight).t(), dmap);
-  const int64_t height = map_.size(1), width = map_.size(2);
-  dx.zero_();
-  for (int64_t i = 0; i < dpatches_.size(1); ++i) {
-    for (int64_t j = 0; j < dpatches_.size(2); ++j) {
-      dx.narrow(1, i, height).narrow(2, j, width).add_(dpatches_.select(1, i).select(1, j));
-    }
-  }
+  const at::Tensor turned = weights_.weight.flip({2, 3}).transpose(0, 1).contiguous();
+  kernels().forward(read(dmap_), turned.const_data_ptr<float>(), kernel_size - 1, write(dx), x.size(3));
 }
 
 Linear::Linear(Layer weights, Layer gradient, at::Tensor x, at::Tensor dx, bool relu)
@@ -118,20 +116,24 @@ LeNet5::LeNet5(const Parameters& weights, const Parameters& gradient, int64_t sa
   c3_.dx = c1_.dy;
 }
 
-const at::Tensor& LeNet5::forward(const at::Tensor& images) {
-  padded_[0].narrow(0, 2, 28).narrow(1, 2, 28).copy_(images.permute({1, 2, 0}));
+at::Tensor LeNet5::forward(const at::Tensor& images) {
+  const int64_t n = images.size(0);
+  padded_[0].narrow(0, 2, 28).narrow(1, 2, 28).narrow(2, 0, n).copy_(images.permute({1, 2, 0}));
   c1_.forward();
   c3_.forward();
   c5_.forward();
   f6_.forward();
   out_.forward();
-  return out_.y;
+  return out_.y.narrow(1, 0, n);
 }
 
 double LeNet5::backward(const at::Tensor& labels, double scale) {
-  const at::Tensor log_probabilities = out_.y.log_softmax(0), label = labels.unsqueeze(0);
-  at::exp_out(out_.dy, log_probabilities);
-  out_.dy.scatter_add_(0, label, at::full({1, 1}, -1.0f).expand(label.sizes())).mul_(scale);
+  const int64_t n = labels.size(0);
+  const at::Tensor log_probabilities = out_.y.narrow(1, 0, n).log_softmax(0), label = labels.unsqueeze(0);
+  out_.dy.zero_();  // columns without a sample add nothing to the gradient
+  at::Tensor dlogits = out_.dy.narrow(1, 0, n);
+  at::exp_out(dlogits, log_probabilities);
+  dlogits.scatter_add_(0, label, at::full({1, 1}, -1.0f).expand(label.sizes())).mul_(scale);
   out_.backward();
   f6_.backward();
   c5_.backward();

@@ -1,7 +1,8 @@
 // LeNet-5 (LeCun et al., "Gradient-based learning applied to document recognition", 1998) with its gradient written out.
 //
-// Activations lie as (channels, height, width, samples). With the samples innermost a convolution's patches are copies of
-// long runs, pooling works on whole vectors of samples, every layer is one matrix product, and nothing is ever transposed.
+// Activations lie as (channels, height, width, samples). With the samples innermost a register holds one pixel of many samples:
+// convolutions and pooling, whose channels (1, 6, 16) are too few to fill registers, need no padding, no copies and no shuffles,
+// a fully connected layer is one matrix product, and nothing is ever transposed.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -44,8 +45,8 @@ class Convolution {
 
  private:
   Layer weights_, gradient_;
-  at::Tensor windows_, patches_, dpatches_;  // (channels,5,5,h,w,samples), as a view of x; copied: (channels·25, h·w·samples)
-  at::Tensor map_, dmap_, pool_index_;       // before pooling
+  at::Tensor map_, dmap_, pool_index_;  // (maps, height, width, samples), before pooling
+  at::Tensor partial_sums_;
 };
 
 // y = weight · x + bias, of columns: x (inputs, samples), y (outputs, samples).
@@ -63,15 +64,16 @@ class Linear {
   bool relu_;
 };
 
-// The network for a fixed number of samples at a time: its buffers are made once.
+// The network for up to so many samples at a time: its buffers are made once.
 class LeNet5 {
  public:
+  // `samples`: a multiple of sample_tile.
   LeNet5(const Parameters& weights, const Parameters& gradient, int64_t samples);
 
-  // images: normalised, float (samples,28,28). Returns the logits (10, samples), valid until the next call.
-  const at::Tensor& forward(const at::Tensor& images);
+  // images: normalised, float (n,28,28), n <= samples. Returns the logits (10,n), valid until the next call.
+  at::Tensor forward(const at::Tensor& images);
 
-  // Adds the gradient of `scale` × the sum of the cross-entropies of the last forward(); returns that sum. labels: int64 (samples).
+  // Adds the gradient of `scale` × the sum of the cross-entropies of the last forward(); returns that sum. labels: int64 (n).
   double backward(const at::Tensor& labels, double scale);
 
  private:

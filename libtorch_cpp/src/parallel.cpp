@@ -4,6 +4,8 @@
 #include <ATen/Parallel.h>
 #include <c10/core/InferenceMode.h>
 
+#include "convolution.h"
+
 #ifndef INTRA_OP_PARALLEL
 #error "at::parallel_for would run on one thread: compile with OpenMP"
 #endif
@@ -20,7 +22,8 @@ void ParallelLeNet5::Worker::pieces(const Parameters& weights, int64_t first, in
                                     const std::function<void(LeNet5&, int64_t, int64_t)>& use) {
   for (int64_t count; first < last; first += count) {
     count = std::min(piece, last - first);
-    use(networks.try_emplace(count, weights, gradient, count).first->second, first, count);
+    const int64_t room = (count + sample_tile - 1) / sample_tile * sample_tile;
+    use(networks.try_emplace(room, weights, gradient, room).first->second, first, count);
   }
 }
 

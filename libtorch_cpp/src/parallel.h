@@ -33,7 +33,7 @@ class ParallelLeNet5 {
     void pieces(const Parameters& weights, int64_t first, int64_t last, const std::function<void(LeNet5&, int64_t, int64_t)>& use);
 
     Parameters gradient;
-    std::map<int64_t, LeNet5> networks;  // by the number of samples they take
+    std::map<int64_t, LeNet5> networks;  // by the number of samples they have room for
     double loss;
   };
 

@@ -1,0 +1,137 @@
+#include "convolution.h"
+
+#include <algorithm>
+
+namespace {
+
+constexpr int64_t taps = kernel_size * kernel_size;
+constexpr int64_t map_tile = 2;  // maps at a time whose weights' gradients registers can hold
+
+// GCC's and Clang's vectors (https://gcc.gnu.org/onlinedocs/gcc/Vector-Extensions.html): arithmetic is lane by lane.
+template <int lanes>
+using Vector __attribute__((vector_size(lanes * sizeof(float)), may_alias)) = float;
+
+// Each output position of `maps` maps is summed up in registers, for vectors × lanes samples at a time: a vector of samples that is
+// loaded serves every map, and a weight every sample.
+template <int lanes, int maps, int vectors>
+[[gnu::always_inline]] inline void forward_tile(const Maps<const float>& in, const float* weight, int64_t padding, const Maps<float>& out,
+                                                int64_t samples) {
+  using V = Vector<lanes>;
+  const int64_t weights_a_map = in.channels * taps;
+  for (int64_t map = 0; map < out.channels; map += maps) {
+    for (int64_t sample = 0; sample < samples; sample += lanes * vectors) {
+      for (int64_t y = 0; y < out.height; ++y) {
+        const int64_t first_row = std::max<int64_t>(0, padding - y), last_row = std::min(kernel_size, in.height + padding - y);
+        for (int64_t x = 0; x < out.width; ++x) {
+          const int64_t first_column = std::max<int64_t>(0, padding - x), last_column = std::min(kernel_size, in.width + padding - x);
+          V sum[maps][vectors] = {};
+          for (int64_t channel = 0; channel < in.channels; ++channel) {
+            for (int64_t i = first_row; i < last_row; ++i) {
+              const float* row = in.data + ((channel * in.height + y + i - padding) * in.width + x - padding) * samples + sample;
+              const float* w = weight + map * weights_a_map + channel * taps + i * kernel_size;
+              for (int64_t j = first_column; j < last_column; ++j) {
+                const V* pixels = reinterpret_cast<const V*>(row + j * samples);
+                for (int m = 0; m < maps; ++m) {
+                  for (int v = 0; v < vectors; ++v) sum[m][v] += w[m * weights_a_map + j] * pixels[v];
+                }
+              }
+            }
+          }
+          for (int m = 0; m < maps; ++m) {
+            V* target = reinterpret_cast<V*>(out.data + (((map + m) * out.height + y) * out.width + x) * samples + sample);
+            for (int v = 0; v < vectors; ++v) target[v] = sum[m][v];
+          }
+        }
+      }
+    }
+  }
+}
+
+template <int lanes, int maps>
+[[gnu::always_inline]] inline void forward_maps(const Maps<const float>& in, const float* weight, int64_t padding, const Maps<float>& out,
+                                                int64_t samples) {
+  if (samples % (2 * lanes) == 0) {
+    forward_tile<lanes, maps, 2>(in, weight, padding, out, samples);
+  } else {
+    forward_tile<lanes, maps, 1>(in, weight, padding, out, samples);
+  }
+}
+
+// As many maps at a time as registers can hold.
+template <int lanes>
+[[gnu::always_inline]] inline void forward(const Maps<const float>& in, const float* weight, int64_t padding, const Maps<float>& out,
+                                           int64_t samples) {
+  if (out.channels % 6 == 0) {
+    forward_maps<lanes, 6>(in, weight, padding, out, samples);
+  } else {
+    forward_maps<lanes, 4>(in, weight, padding, out, samples);
+  }
+}
+
+// A row of output positions at a time: the rows of both sides stay in the nearest cache, the sums of one kernel row in registers.
+template <int lanes>
+[[gnu::always_inline]] inline void weight_gradient(const Maps<const float>& in, const Maps<const float>& dout, float* gradient,
+                                                   float* partial_sums, int64_t samples) {
+  using V = Vector<lanes>;
+  const int64_t weights_a_map = in.channels * taps, weights = dout.channels * weights_a_map, row = dout.width * samples;
+  V* sums = reinterpret_cast<V*>(partial_sums);
+  std::fill_n(partial_sums, weights * lanes, 0.0f);
+  for (int64_t y = 0; y < dout.height; ++y) {
+    for (int64_t map = 0; map < dout.channels; map += map_tile) {
+      const float* d = dout.data + (map * dout.height + y) * row;
+      for (int64_t channel = 0; channel < in.channels; ++channel) {
+        for (int64_t i = 0; i < kernel_size; ++i) {
+          const float* pixels = in.data + (channel * in.height + y + i) * in.width * samples;
+          V sum[map_tile][kernel_size] = {};
+          for (int64_t k = 0; k < row; k += lanes) {
+            for (int m = 0; m < map_tile; ++m) {
+              const V dk = *reinterpret_cast<const V*>(d + m * dout.height * row + k);
+              for (int j = 0; j < kernel_size; ++j) sum[m][j] += dk * *reinterpret_cast<const V*>(pixels + k + j * samples);
+            }
+          }
+          V* target = sums + map * weights_a_map + channel * taps + i * kernel_size;
+          for (int m = 0; m < map_tile; ++m) {
+            for (int j = 0; j < kernel_size; ++j) target[m * weights_a_map + j] += sum[m][j];
+          }
+        }
+      }
+    }
+  }
+  for (int64_t k = 0; k < weights; ++k) {
+    for (int lane = 0; lane < lanes; ++lane) gradient[k] += sums[k][lane];
+  }
+}
+
+// The same code for each width of vector registers; the processor decides which one runs.
+#define KERNELS(name, lanes, target)                                                                                                     \
+  struct name {                                                                                                                          \
+    target static void forward(const Maps<const float>& in, const float* weight, int64_t padding, const Maps<float>& out,                \
+                               int64_t samples) {                                                                                        \
+      ::forward<lanes>(in, weight, padding, out, samples);                                                                               \
+    }                                                                                                                                    \
+    target static void weight_gradient(const Maps<const float>& in, const Maps<const float>& dout, float* gradient, float* partial_sums, \
+                                       int64_t samples) {                                                                                \
+      ::weight_gradient<lanes>(in, dout, gradient, partial_sums, samples);                                                               \
+    }                                                                                                                                    \
+  };
+
+KERNELS(Plain, 4, )  // SSE2, or NEON on ARM
+#ifdef __x86_64__
+KERNELS(Avx2, 8, [[gnu::target("avx2,fma")]])
+KERNELS(Avx512, 16, [[gnu::target("avx512f,fma")]])
+#endif
+
+}  // namespace
+
+const std::vector<ConvolutionKernels>& convolution_kernels() {
+  static const std::vector<ConvolutionKernels> supported = [] {
+    std::vector<ConvolutionKernels> kernels;
+#ifdef __x86_64__
+    if (__builtin_cpu_supports("avx512f")) kernels.push_back({"AVX-512", Avx512::forward, Avx512::weight_gradient});
+    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) kernels.push_back({"AVX2", Avx2::forward, Avx2::weight_gradient});
+#endif
+    kernels.push_back({"128 bits", Plain::forward, Plain::weight_gradient});
+    return kernels;
+  }();
+  return supported;
+}

@@ -1,0 +1,29 @@
+// 5x5 convolutions over (channels, height, width, samples), vectorised over the samples.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+// Where a tensor (channels, height, width, samples) lies.
+template <typename Float>
+struct Maps {
+  Float* data;  // aligned to 64 bytes
+  int64_t channels, height, width;
+};
+
+constexpr int64_t kernel_size = 5;
+constexpr int64_t sample_tile = 16;  // the number of samples is a multiple of it, that of output maps one of 4 or 6
+
+struct ConvolutionKernels {
+  const char* instructions;
+
+  // out = weight * in, `in` surrounded by `padding` zeros. weight: (maps, channels, 5, 5).
+  void (*forward)(const Maps<const float>& in, const float* weight, int64_t padding, const Maps<float>& out, int64_t samples);
+
+  // Adds the gradient of the weight, for `in` without padding. partial_sums: room for 16 floats a weight, aligned to 64 bytes.
+  void (*weight_gradient)(const Maps<const float>& in, const Maps<const float>& dout, float* gradient, float* partial_sums,
+                          int64_t samples);
+};
+
+// Those that this processor can run, the fastest first.
+const std::vector<ConvolutionKernels>& convolution_kernels();
