@@ -12,7 +12,7 @@ import sys
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -28,7 +28,8 @@ from windtunnel.files import sha256, write_json
 from windtunnel.spec import Framework, Spec, load_spec
 
 GOLDEN = 32  # test images in the golden set
-TOLERANCE = 1e-5  # by which a reloaded export may differ from the golden set
+REHEARSAL = 101  # steps: the last loss is the one after 100
+TOLERANCE = 1e-5  # by which a reloaded export may differ from the golden set: absolute, and relative to what is large
 
 Tensors = dict[str, np.ndarray]
 Model = Callable[[np.ndarray], Tensors]
@@ -51,14 +52,17 @@ class Conditions:
 
 
 class Trainer(ABC):
-    """One framework's LeNet-5. The constructor sets the threads and ends with everything compiled, no step taken."""
+    """One framework's LeNet-5. The constructor sets the threads and ends with everything compiled, no step taken.
+
+    `dtype`, `float32` or `float64`, is that of the weights and of all arithmetic.
+    """
 
     framework: ClassVar[Framework]
     packages: ClassVar[tuple[str, ...]]  # the distributions whose versions the manifest records
     export: ClassVar[str]  # the file or directory, below OUT, that `save` writes
 
     @abstractmethod
-    def __init__(self, conditions: Conditions) -> None: ...
+    def __init__(self, conditions: Conditions, dtype: str) -> None: ...
 
     @abstractmethod
     def probe(self, batch: np.ndarray) -> Tensors:
@@ -66,7 +70,7 @@ class Trainer(ABC):
 
     @abstractmethod
     def train_epoch(self, order: np.ndarray, learning_rate: np.ndarray) -> np.ndarray:
-        """Take a step for each row of `order` (steps, B) at its `learning_rate` (steps); return the loss of each, float32 (steps)."""
+        """Take a step for each row of `order` (steps, B) at its `learning_rate` (steps); return the loss of each (steps)."""
 
     @abstractmethod
     def predict(self, images: np.ndarray) -> Tensors:
@@ -114,16 +118,21 @@ def train(trainer: type[Trainer], spec_file: Path, data: Path, conditions_direct
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
 
-    model = trainer(conditions)
+    model = trainer(conditions, "float32")
     probe = model.probe(conditions.order[0, 0])
     setup_seconds = time.time() - psutil.Process().create_time()
-    report(f"{trainer.framework}: ready after {setup_seconds:.1f} s, training on {conditions.spec.threads} threads")
+    spec = conditions.spec
+    steps = f"{spec.epochs} epochs of {spec.steps_per_epoch} steps"
+    report(f"{trainer.framework} {version(trainer.packages[0])}  threads {spec.threads}  {spec.samples} samples of {spec.dataset}  {steps}")
 
     epochs, losses = [], []
     for epoch, (order, learning_rate) in enumerate(zip(conditions.order, conditions.learning_rate, strict=True), start=1):
         start = time.perf_counter()
         losses.append(model.train_epoch(order, learning_rate))
         seconds = time.perf_counter() - start
+        if not np.isfinite(losses[-1]).all():
+            step = int(np.isfinite(losses[-1]).argmin())
+            raise WindtunnelError(f"the loss is {losses[-1][step]} in epoch {epoch}, step {step + 1}: train with a lower learning_rate")
         outputs = model.predict(conditions.test_images)
         accuracy = float((outputs["logits"].argmax(axis=1) == conditions.test_labels).mean())
         epochs.append({
@@ -136,8 +145,8 @@ def train(trainer: type[Trainer], spec_file: Path, data: Path, conditions_direct
         with (partial / "metrics.jsonl").open("a") as stream:
             stream.write(json.dumps(epochs[-1]) + "\n")
         report(
-            f"epoch {epoch}/{conditions.spec.epochs}: loss {losses[-1].mean():.4f}, test accuracy {accuracy:.2%}, "
-            f"{seconds:.1f} s, {order.size / seconds:.0f} samples/s"
+            f"epoch {epoch}/{spec.epochs}  loss {losses[-1].mean():.4f}  accuracy {100 * accuracy:.2f} %  "
+            f"{seconds:.1f} s  {order.size / seconds:.0f} samples/s"
         )
 
     model.save(partial / trainer.export)
@@ -147,11 +156,19 @@ def train(trainer: type[Trainer], spec_file: Path, data: Path, conditions_direct
         {"image": image[..., None].astype(np.float32), "label": golden["logits"].argmax(axis=1), **golden},
         partial / "golden.safetensors",
     )
-    save_file(probe | {"losses": np.concatenate(losses)}, partial / "probe.safetensors")
+    save_file(probe | {"losses": np.concatenate(losses), "rehearsal": rehearse(trainer, conditions)}, partial / "probe.safetensors")
     verify_in_fresh_process(trainer, partial)
     write_manifest(partial, trainer, conditions, epochs, setup_seconds)
     partial.rename(out)
-    report(f"{trainer.framework}: wrote {out}")
+    report(f"export verified in a fresh process  {out}")
+
+
+def rehearse(trainer: type[Trainer], conditions: Conditions) -> np.ndarray:
+    """The losses of the run's first steps, taken in float64 by the code that trains: float64 (at most `REHEARSAL`)."""
+    order = conditions.order.reshape(-1, conditions.spec.batch_size)[:REHEARSAL]
+    few = replace(conditions, images=conditions.images[order.ravel()], labels=conditions.labels[order.ravel()])
+    renumbered = np.arange(order.size, dtype=np.int32).reshape(order.shape)
+    return trainer(few, "float64").train_epoch(renumbered, conditions.learning_rate.ravel()[:REHEARSAL])
 
 
 def load_conditions(spec_file: Path, data: Path, directory: Path) -> Conditions:
@@ -198,14 +215,16 @@ def verify(trainer: type[Trainer], directory: Path) -> None:
     except OSError as error:
         raise WindtunnelError(f"{directory / 'golden.safetensors'} cannot be read ({error}): train again") from error
     outputs = trainer.load(directory / trainer.export)(golden["image"])
-    difference = max(float(np.abs(outputs[name] - golden[name]).max()) for name in ("logits", "probabilities"))
+    names = ("logits", "probabilities")
+    difference = max(float(np.abs(outputs[name] - golden[name]).max()) for name in names)
+    close = all(np.allclose(outputs[name], golden[name], rtol=TOLERANCE, atol=TOLERANCE) for name in names)
     wrong = int((outputs["logits"].argmax(axis=1) != golden["label"]).sum())
-    if not difference <= TOLERANCE or wrong:  # a NaN is not <=
+    if not close or wrong:
         raise WindtunnelError(
-            f"{directory / trainer.export} differs from its golden set by {difference:.1e} (at most {TOLERANCE:.0e}) "
-            f"and in {wrong} labels of {len(golden['label'])}: train again"
+            f"{directory / trainer.export} differs from its golden set by {difference:.1e} (allowed are {TOLERANCE:.0e}, absolute and "
+            f"relative) and in {wrong} labels of {len(golden['label'])}: train again"
         )
-    report(f"{trainer.framework}: the export reloads and differs from the golden set by {difference:.1e}")
+    report(f"verified against the golden set  largest difference {difference:.1e}")
 
 
 def verify_in_fresh_process(trainer: type[Trainer], directory: Path) -> None:

@@ -8,15 +8,15 @@ constexpr int64_t taps = kernel_size * kernel_size;
 constexpr int64_t map_tile = 2;  // maps at a time whose weights' gradients registers can hold
 
 // GCC's and Clang's vectors (https://gcc.gnu.org/onlinedocs/gcc/Vector-Extensions.html): arithmetic is lane by lane.
-template <int lanes>
-using Vector __attribute__((vector_size(lanes * sizeof(float)), may_alias)) = float;
+template <typename Float, int lanes>
+using Vector __attribute__((vector_size(lanes * sizeof(Float)), may_alias)) = Float;
 
 // Each output position of `maps` maps is summed up in registers, for vectors × lanes samples at a time: a vector of samples that is
 // loaded serves every map, and a weight every sample.
-template <int lanes, int maps, int vectors>
-[[gnu::always_inline]] inline void forward_tile(const Maps<const float>& in, const float* weight, int64_t padding, const Maps<float>& out,
+template <typename Float, int lanes, int maps, int vectors>
+[[gnu::always_inline]] inline void forward_tile(const Maps<const Float>& in, const Float* weight, int64_t padding, const Maps<Float>& out,
                                                 int64_t samples) {
-  using V = Vector<lanes>;
+  using V = Vector<Float, lanes>;
   const int64_t weights_a_map = in.channels * taps;
   for (int64_t map = 0; map < out.channels; map += maps) {
     for (int64_t sample = 0; sample < samples; sample += lanes * vectors) {
@@ -27,8 +27,8 @@ template <int lanes, int maps, int vectors>
           V sum[maps][vectors] = {};
           for (int64_t channel = 0; channel < in.channels; ++channel) {
             for (int64_t i = first_row; i < last_row; ++i) {
-              const float* row = in.data + ((channel * in.height + y + i - padding) * in.width + x - padding) * samples + sample;
-              const float* w = weight + map * weights_a_map + channel * taps + i * kernel_size;
+              const Float* row = in.data + ((channel * in.height + y + i - padding) * in.width + x - padding) * samples + sample;
+              const Float* w = weight + map * weights_a_map + channel * taps + i * kernel_size;
               for (int64_t j = first_column; j < last_column; ++j) {
                 const V* pixels = reinterpret_cast<const V*>(row + j * samples);
                 for (int m = 0; m < maps; ++m) {
@@ -47,41 +47,41 @@ template <int lanes, int maps, int vectors>
   }
 }
 
-template <int lanes, int maps>
-[[gnu::always_inline]] inline void forward_maps(const Maps<const float>& in, const float* weight, int64_t padding, const Maps<float>& out,
+template <typename Float, int lanes, int maps>
+[[gnu::always_inline]] inline void forward_maps(const Maps<const Float>& in, const Float* weight, int64_t padding, const Maps<Float>& out,
                                                 int64_t samples) {
   if (samples % (2 * lanes) == 0) {
-    forward_tile<lanes, maps, 2>(in, weight, padding, out, samples);
+    forward_tile<Float, lanes, maps, 2>(in, weight, padding, out, samples);
   } else {
-    forward_tile<lanes, maps, 1>(in, weight, padding, out, samples);
+    forward_tile<Float, lanes, maps, 1>(in, weight, padding, out, samples);
   }
 }
 
 // As many maps at a time as registers can hold.
-template <int lanes>
-[[gnu::always_inline]] inline void forward(const Maps<const float>& in, const float* weight, int64_t padding, const Maps<float>& out,
+template <typename Float, int lanes>
+[[gnu::always_inline]] inline void forward(const Maps<const Float>& in, const Float* weight, int64_t padding, const Maps<Float>& out,
                                            int64_t samples) {
   if (out.channels % 6 == 0) {
-    forward_maps<lanes, 6>(in, weight, padding, out, samples);
+    forward_maps<Float, lanes, 6>(in, weight, padding, out, samples);
   } else {
-    forward_maps<lanes, 4>(in, weight, padding, out, samples);
+    forward_maps<Float, lanes, 4>(in, weight, padding, out, samples);
   }
 }
 
 // A row of output positions at a time: the rows of both sides stay in the nearest cache, the sums of one kernel row in registers.
-template <int lanes>
-[[gnu::always_inline]] inline void weight_gradient(const Maps<const float>& in, const Maps<const float>& dout, float* gradient,
-                                                   float* partial_sums, int64_t samples) {
-  using V = Vector<lanes>;
+template <typename Float, int lanes>
+[[gnu::always_inline]] inline void weight_gradient(const Maps<const Float>& in, const Maps<const Float>& dout, Float* gradient,
+                                                   Float* partial_sums, int64_t samples) {
+  using V = Vector<Float, lanes>;
   const int64_t weights_a_map = in.channels * taps, weights = dout.channels * weights_a_map, row = dout.width * samples;
   V* sums = reinterpret_cast<V*>(partial_sums);
-  std::fill_n(partial_sums, weights * lanes, 0.0f);
+  std::fill_n(partial_sums, weights * lanes, Float(0));
   for (int64_t y = 0; y < dout.height; ++y) {
     for (int64_t map = 0; map < dout.channels; map += map_tile) {
-      const float* d = dout.data + (map * dout.height + y) * row;
+      const Float* d = dout.data + (map * dout.height + y) * row;
       for (int64_t channel = 0; channel < in.channels; ++channel) {
         for (int64_t i = 0; i < kernel_size; ++i) {
-          const float* pixels = in.data + (channel * in.height + y + i) * in.width * samples;
+          const Float* pixels = in.data + (channel * in.height + y + i) * in.width * samples;
           V sum[map_tile][kernel_size] = {};
           for (int64_t k = 0; k < row; k += lanes) {
             for (int m = 0; m < map_tile; ++m) {
@@ -103,35 +103,45 @@ template <int lanes>
 }
 
 // The same code for each width of vector registers; the processor decides which one runs.
-#define KERNELS(name, lanes, target)                                                                                                     \
+#define KERNELS(name, bytes, target)                                                                                                     \
+  template <typename Float>                                                                                                              \
   struct name {                                                                                                                          \
-    target static void forward(const Maps<const float>& in, const float* weight, int64_t padding, const Maps<float>& out,                \
+    target static void forward(const Maps<const Float>& in, const Float* weight, int64_t padding, const Maps<Float>& out,                \
                                int64_t samples) {                                                                                        \
-      ::forward<lanes>(in, weight, padding, out, samples);                                                                               \
+      ::forward<Float, bytes / sizeof(Float)>(in, weight, padding, out, samples);                                                        \
     }                                                                                                                                    \
-    target static void weight_gradient(const Maps<const float>& in, const Maps<const float>& dout, float* gradient, float* partial_sums, \
+    target static void weight_gradient(const Maps<const Float>& in, const Maps<const Float>& dout, Float* gradient, Float* partial_sums, \
                                        int64_t samples) {                                                                                \
-      ::weight_gradient<lanes>(in, dout, gradient, partial_sums, samples);                                                               \
+      ::weight_gradient<Float, bytes / sizeof(Float)>(in, dout, gradient, partial_sums, samples);                                        \
     }                                                                                                                                    \
   };
 
-KERNELS(Plain, 4, )  // SSE2, or NEON on ARM
+KERNELS(Plain, 16, )  // SSE2, or NEON on ARM
 #ifdef __x86_64__
-KERNELS(Avx2, 8, [[gnu::target("avx2,fma")]])
-KERNELS(Avx512, 16, [[gnu::target("avx512f,fma")]])
+KERNELS(Avx2, 32, [[gnu::target("avx2,fma")]])
+KERNELS(Avx512, 64, [[gnu::target("avx512f,fma")]])
 #endif
+
+template <template <typename> typename Kernels, typename Float>
+ConvolutionKernels<Float> named(const char* instructions) {
+  return {instructions, Kernels<Float>::forward, Kernels<Float>::weight_gradient};
+}
 
 }  // namespace
 
-const std::vector<ConvolutionKernels>& convolution_kernels() {
-  static const std::vector<ConvolutionKernels> supported = [] {
-    std::vector<ConvolutionKernels> kernels;
+template <typename Float>
+const std::vector<ConvolutionKernels<Float>>& convolution_kernels() {
+  static const std::vector<ConvolutionKernels<Float>> supported = [] {
+    std::vector<ConvolutionKernels<Float>> kernels;
 #ifdef __x86_64__
-    if (__builtin_cpu_supports("avx512f")) kernels.push_back({"AVX-512", Avx512::forward, Avx512::weight_gradient});
-    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) kernels.push_back({"AVX2", Avx2::forward, Avx2::weight_gradient});
+    if (__builtin_cpu_supports("avx512f")) kernels.push_back(named<Avx512, Float>("AVX-512"));
+    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) kernels.push_back(named<Avx2, Float>("AVX2"));
 #endif
-    kernels.push_back({"128 bits", Plain::forward, Plain::weight_gradient});
+    kernels.push_back(named<Plain, Float>("128 bits"));
     return kernels;
   }();
   return supported;
 }
+
+template const std::vector<ConvolutionKernels<float>>& convolution_kernels();
+template const std::vector<ConvolutionKernels<double>>& convolution_kernels();

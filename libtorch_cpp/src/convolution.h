@@ -14,16 +14,18 @@ struct Maps {
 constexpr int64_t kernel_size = 5;
 constexpr int64_t sample_tile = 16;  // the number of samples is a multiple of it, that of output maps one of 4 or 6
 
+template <typename Float>
 struct ConvolutionKernels {
   const char* instructions;
 
   // out = weight * in, `in` surrounded by `padding` zeros. weight: (maps, channels, 5, 5).
-  void (*forward)(const Maps<const float>& in, const float* weight, int64_t padding, const Maps<float>& out, int64_t samples);
+  void (*forward)(const Maps<const Float>& in, const Float* weight, int64_t padding, const Maps<Float>& out, int64_t samples);
 
-  // Adds the gradient of the weight, for `in` without padding. partial_sums: room for 16 floats a weight, aligned to 64 bytes.
-  void (*weight_gradient)(const Maps<const float>& in, const Maps<const float>& dout, float* gradient, float* partial_sums,
+  // Adds the gradient of the weight, for `in` without padding. partial_sums: room for 16 numbers a weight, aligned to 64 bytes.
+  void (*weight_gradient)(const Maps<const Float>& in, const Maps<const Float>& dout, Float* gradient, Float* partial_sums,
                           int64_t samples);
 };
 
-// Those that this processor can run, the fastest first.
-const std::vector<ConvolutionKernels>& convolution_kernels();
+// Those for float or double that this processor can run, the fastest first.
+template <typename Float>
+const std::vector<ConvolutionKernels<Float>>& convolution_kernels();

@@ -23,8 +23,8 @@ const std::vector<std::pair<std::string, std::vector<int64_t>>>& lenet5_shapes()
 // The 61,706 weights, or as many of anything: named tensors that are views of one vector, so that adding two of them is one
 // operation, and an optimiser's step another.
 struct Parameters {
-  Parameters();  // zeros
-  explicit Parameters(const Tensors& named);
+  explicit Parameters(at::ScalarType type);  // zeros
+  Parameters(const Tensors& named, at::ScalarType type);
   Tensors named() const;
 
   at::Tensor flat;
@@ -64,13 +64,13 @@ class Linear {
   bool relu_;
 };
 
-// The network for up to so many samples at a time: its buffers are made once.
+// The network for up to so many samples at a time, in the weights' type: its buffers are made once.
 class LeNet5 {
  public:
   // `samples`: a multiple of sample_tile.
   LeNet5(const Parameters& weights, const Parameters& gradient, int64_t samples);
 
-  // images: normalised, float (n,28,28), n <= samples. Returns the logits (10,n), valid until the next call.
+  // images: normalised (n,28,28), n <= samples. Returns the logits (10,n), valid until the next call.
   at::Tensor forward(const at::Tensor& images);
 
   // Adds the gradient of `scale` × the sum of the cross-entropies of the last forward(); returns that sum. labels: int64 (n).

@@ -16,7 +16,9 @@ constexpr int64_t piece = 32;  // samples a network takes at once: more would no
 
 }  // namespace
 
-ParallelLeNet5::ParallelLeNet5(const Parameters& weights, int64_t threads) : weights_(weights), workers_(threads) {}
+ParallelLeNet5::ParallelLeNet5(const Parameters& weights, int64_t threads) : weights_(weights) {
+  for (int64_t i = 0; i < threads; ++i) workers_.push_back({Parameters(weights.flat.scalar_type()), {}, 0});
+}
 
 void ParallelLeNet5::Worker::pieces(const Parameters& weights, int64_t first, int64_t last,
                                     const std::function<void(LeNet5&, int64_t, int64_t)>& use) {
@@ -37,7 +39,7 @@ void ParallelLeNet5::share_out(int64_t n, const std::function<void(Worker&, int6
 }
 
 at::Tensor ParallelLeNet5::logits(const Samples& samples, const at::Tensor& indices) {
-  at::Tensor logits = at::empty({indices.size(0), 10});
+  at::Tensor logits = at::empty({indices.size(0), 10}, weights_.flat.options());
   share_out(indices.size(0), [&](Worker& worker, int64_t begin, int64_t end) {
     worker.pieces(weights_, begin, end, [&](LeNet5& network, int64_t first, int64_t count) {
       const at::Tensor images = samples.images.index_select(0, indices.narrow(0, first, count));

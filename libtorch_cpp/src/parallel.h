@@ -9,7 +9,7 @@
 
 #include "lenet5.h"
 
-// Normalised images, float (N,28,28), and their labels, int64 (N).
+// Normalised images (N,28,28), of the network's type, and their labels, int64 (N).
 struct Samples {
   at::Tensor images, labels;
 };

@@ -28,12 +28,13 @@ using Clock = std::chrono::steady_clock;
 using Json = nlohmann::ordered_json;
 
 constexpr int64_t golden_images = 32;
+constexpr int64_t rehearsal_steps = 101;  // the last loss is the one after 100
 
 double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
 
 // Normalised once, for all epochs.
-Samples normalise(const Split& split, const Spec& spec) {
-  return {split.images.to(at::kFloat).div_(255).sub_(spec.mean).div_(spec.std), split.labels.to(at::kLong)};
+Samples normalise(const at::Tensor& images, const at::Tensor& labels, const Spec& spec, at::ScalarType type) {
+  return {images.to(type).div_(255).sub_(spec.mean).div_(spec.std), labels.to(at::kLong)};
 }
 
 at::Tensor all(const Samples& samples) { return at::arange(samples.labels.size(0), at::kInt); }
@@ -47,6 +48,24 @@ Tensors probe(ParallelLeNet5& network, const Samples& samples, const at::Tensor&
   network.loss(samples, batch);
   for (const auto& [name, gradient] : network.gradient().named()) probe["gradient." + name] = gradient.clone();
   return probe;
+}
+
+// The losses of the run's first steps, taken in double by the code that trains: float64 (at most rehearsal_steps).
+at::Tensor rehearse(const Conditions& conditions) {
+  const Spec& spec = conditions.spec;
+  const at::Tensor order = conditions.order.view({-1, spec.batch_size}).slice(0, 0, rehearsal_steps), chosen = order.flatten();
+  const Samples samples = normalise(conditions.train.images.index_select(0, chosen), conditions.train.labels.index_select(0, chosen), spec,
+                                    at::kDouble);
+  const Parameters weights(conditions.weights, at::kDouble);
+  ParallelLeNet5 network(weights, spec.threads);
+  Adam adam(weights.flat, spec.beta1, spec.beta2, spec.epsilon);
+  const at::Tensor renumbered = at::arange(chosen.numel(), at::kInt).view_as(order);
+  std::vector<double> losses;
+  for (int64_t step = 0; step < order.size(0); ++step) {
+    losses.push_back(network.loss(samples, renumbered[step]));
+    adam.step(network.gradient().flat, conditions.rates.const_data_ptr<double>()[step]);
+  }
+  return at::tensor(losses, at::kDouble);
 }
 
 Tensors golden(ParallelLeNet5& network, const Samples& samples, const at::Tensor& pixels) {
@@ -89,8 +108,9 @@ bool train(const Paths& paths, Clock::time_point start) {
   std::printf("libtorch %s  threads %ld  %ld samples of %s  %ld epochs of %ld steps\n", TORCH_VERSION, spec.threads, spec.samples,
               spec.dataset.c_str(), spec.epochs, spec.steps_per_epoch());
 
-  const Samples training = normalise(conditions.train, spec), test = normalise(conditions.test, spec);
-  const Parameters weights(conditions.weights);
+  const Samples training = normalise(conditions.train.images, conditions.train.labels, spec, at::kFloat);
+  const Samples test = normalise(conditions.test.images, conditions.test.labels, spec, at::kFloat);
+  const Parameters weights(conditions.weights, at::kFloat);
   ParallelLeNet5 network(weights, spec.threads);
   Adam adam(weights.flat, spec.beta1, spec.beta2, spec.epsilon);
   Tensors probes = probe(network, training, conditions.order[0][0]);
@@ -130,6 +150,7 @@ bool train(const Paths& paths, Clock::time_point start) {
   if (!metrics_file) throw Error((partial / "metrics.jsonl").string() + " cannot be written: check the space left");
 
   probes["losses"] = at::tensor(losses);
+  probes["rehearsal"] = rehearse(conditions);
   write_file(partial / "probe.safetensors", to_safetensors(probes));
   write_file(partial / "golden.safetensors", to_safetensors(golden(network, test, conditions.test.images)));
   export_torchscript(partial / "model.pt", weights.named(), spec.mean, spec.std);

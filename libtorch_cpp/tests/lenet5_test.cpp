@@ -39,7 +39,7 @@ TEST_CASE("logits, loss and gradients are those of libtorch's own layers and aut
   const at::Tensor loss = at::cross_entropy_loss(expected, samples.labels.index_select(0, batch));
   loss.backward();
 
-  const Parameters weights(random_weights());
+  const Parameters weights(random_weights(), at::kFloat);
   for (const int64_t threads : {1, 2, 3, 80}) {  // pieces of 32 and less, and threads without a sample
     CAPTURE(threads);
     ParallelLeNet5 network(weights, threads);
@@ -56,7 +56,7 @@ TEST_CASE("logits, loss and gradients are those of libtorch's own layers and aut
 }
 
 TEST_CASE("LeNet-5 has 61,706 weights, and its named tensors are views of them") {
-  const Parameters parameters(random_weights());
+  const Parameters parameters(random_weights(), at::kFloat);
   CHECK(parameters.flat.numel() == 61706);
   for (const auto& [name, weight] : random_weights()) CHECK(parameters.named().at(name).equal(weight));
   parameters.flat.zero_();
@@ -69,7 +69,7 @@ TEST_CASE("the export takes pixels, any number of them, and answers as the train
   const Samples samples{(pixels.to(at::kFloat) / 255 - 0.1307) / 0.3081, at::zeros({64}, at::kLong)};
   export_torchscript(folder / "model.pt", random_weights(), 0.1307, 0.3081);
   auto module = torch::jit::load((folder / "model.pt").string());
-  const Parameters weights(random_weights());
+  const Parameters weights(random_weights(), at::kFloat);
   ParallelLeNet5 network(weights, 1);
   for (const int64_t n : {1, 8, 64}) {
     const auto answer = module.forward({pixels.narrow(0, 0, n).unsqueeze(3).to(at::kFloat)}).toGenericDict();

@@ -2,7 +2,6 @@
 
 import os
 import subprocess
-import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from train_server.conditions import write_conditions
+from train_server.train import PROGRAMS
 from windtunnel.datasets import DataSet
 from windtunnel.files import sha256
 from windtunnel.run import Run
@@ -48,13 +48,11 @@ class Job:
 
     def command(self, framework: str, out: Path) -> list[str]:
         files: Iterable[object] = ("--spec", self.spec_file, "--data", self.data, "--conditions", self.conditions, "--out", out)
-        return ["-m", f"train_server.lenet5.{framework}", *map(str, files)]
+        return [*PROGRAMS[framework], *map(str, files)]
 
     def run(self, framework: str, out: Path) -> subprocess.CompletedProcess[str]:
         return run(self.command(framework, out))
 
 
 def run(command: list[str]) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, *command], cwd=REPOSITORY, env=os.environ | {"PYTHONWARNINGS": "default"}, capture_output=True, text=True
-    )
+    return subprocess.run(command, cwd=REPOSITORY, env=os.environ | {"PYTHONWARNINGS": "default"}, capture_output=True, text=True)

@@ -20,10 +20,11 @@ def probe(**changes):
         "gradient.c1.weight": generator.normal(size=(6, 1, 5, 5)),
         "gradient.c1.bias": generator.normal(size=6),
         "losses": generator.uniform(size=200),
+        "rehearsal": generator.uniform(size=101),
     }
     for name, change in changes.items():
         tensors[name.replace("__", ".")] = tensors[name.replace("__", ".")] + change
-    return {name: tensor.astype(np.float32) for name, tensor in tensors.items()}
+    return {name: tensor.astype(np.float64 if name == "rehearsal" else np.float32) for name, tensor in tensors.items()}
 
 
 @pytest.fixture
@@ -45,8 +46,8 @@ def missed(run):
     return [(check.name, check.who) for check in certify(run) if not check.passed]
 
 
-def at(index, value):
-    change = np.zeros(200)
+def at(index, value, size=101):
+    change = np.zeros(size)
     change[index] = value
     return change
 
@@ -54,7 +55,7 @@ def at(index, value):
 def test_equal_trainings_pass_every_check(make_run):
     run = make_run({framework: probe() for framework in FRAMEWORKS})
     assert missed(run) == []
-    assert len(certify(run)) == 3 * 5 + 1 + 3  # five numbers a pair, the spread, an accuracy each
+    assert len(certify(run)) == 3 * 6 + 1 + 3  # six numbers a pair, the spread, an accuracy each
 
 
 @pytest.mark.parametrize(
@@ -62,19 +63,19 @@ def test_equal_trainings_pass_every_check(make_run):
     [
         ({"logits": 2e-5}, "logits before the first step"),
         ({"gradient__c1__bias": 3e-6}, "first gradients"),
-        ({"losses": at(1, 2e-5)}, "loss after 1 step"),
-        ({"losses": at(10, 2e-5)}, "loss after 10 steps"),
-        ({"losses": at(100, 2e-3)}, "loss after 100 steps"),
-        ({"losses": at(100, np.nan)}, "loss after 100 steps"),
+        ({"rehearsal": at(10, 2e-9)}, "loss after 10 steps, float64"),
+        ({"rehearsal": at(100, 2e-9)}, "loss after 100 steps, float64"),
+        ({"rehearsal": at(100, np.nan)}, "loss after 100 steps, float64"),
     ],
 )
 def test_each_number_is_held_to_its_limit(make_run, changes, name):
     assert missed(make_run({"libtorch": probe(**changes), "pytorch": probe()})) == [(name, "libtorch, pytorch")]
 
 
-def test_tensorflow_may_drift_further_after_100_steps(make_run):
-    run = make_run({"libtorch": probe(), "tensorflow": probe(losses=at(100, 2e-3))})
+def test_drift_in_float32_is_shown_and_not_judged(make_run):
+    run = make_run({"libtorch": probe(), "tensorflow": probe(losses=at(100, 0.02, size=200))})
     assert missed(run) == []
+    assert {check.name: check.value for check in certify(run)}["loss after 100 steps, float32"] == pytest.approx(0.02, abs=1e-6)
 
 
 def test_a_spread_of_more_than_0_3_points_is_missed(make_run):
@@ -89,34 +90,18 @@ def test_an_accuracy_below_98_9_on_mnist_is_missed(make_run):
 
 def test_a_short_run_is_held_to_chance_and_to_the_steps_it_made(make_run):
     spec = REFERENCE.model_copy(update={"samples": 1000, "epochs": 1})
-    short = {name: tensor[:15] if name == "losses" else tensor for name, tensor in probe().items()}
+    short = {name: tensor[:15] if name in ("losses", "rehearsal") else tensor for name, tensor in probe().items()}
     run = make_run({"libtorch": short, "pytorch": short}, {"libtorch": 0.90, "pytorch": 0.91}, {"libtorch": spec, "pytorch": spec})
     checks = certify(run)
     assert [check.name for check in checks] == [
         "logits before the first step",
         "first gradients",
-        "loss after 1 step",
-        "loss after 10 steps",
+        "loss after 10 steps, float64",
+        "loss after 10 steps, float32",
         "spread of the test accuracies",
     ]
     assert all(check.passed for check in checks)
     assert checks[-1].limit == pytest.approx(0.0166, abs=1e-4)
-
-
-@pytest.mark.parametrize(
-    ("change", "judged"), [({}, True), ({"epochs": 9}, True), ({"schedule": "constant"}, False), ({"epochs": 2}, False)]
-)
-def test_later_losses_are_judged_where_the_learning_rate_is_no_higher_than_the_references(make_run, change, judged):
-    spec = REFERENCE.model_copy(update=change)
-    drifted = probe(losses=at(100, 0.5))
-    run = make_run({"libtorch": drifted, "pytorch": probe()}, specs={"libtorch": spec, "pytorch": spec})
-    assert [name for name, _ in missed(run)] == (["loss after 100 steps"] if judged else [])
-
-
-def test_the_first_step_is_always_judged(make_run):
-    spec = REFERENCE.model_copy(update={"schedule": "constant"})
-    run = make_run({"libtorch": probe(losses=at(1, 2e-5)), "pytorch": probe()}, specs={"libtorch": spec, "pytorch": spec})
-    assert [name for name, _ in missed(run)] == ["loss after 1 step"]
 
 
 def test_one_framework_alone_is_held_to_its_accuracy(make_run):

@@ -58,23 +58,23 @@ class PyTorch(Trainer):
     packages = ("torch",)
     export = "model.pt"
 
-    def __init__(self, conditions: Conditions) -> None:
+    def __init__(self, conditions: Conditions, dtype: str) -> None:
         spec = conditions.spec
         torch.set_num_threads(spec.threads)
-        self.model = LeNet5()
+        self.model = LeNet5().to(getattr(torch, dtype))
         self.model.load_state_dict({name: torch.from_numpy(weight) for name, weight in conditions.weights.items()})
         for convolution in (self.model.c1, self.model.c3):
             convolution.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # its stub lacks this form
         self.served = Served(self.model, spec.mean, spec.std)
         self.optimizer = torch.optim.Adam(self.model.parameters(), betas=(spec.beta1, spec.beta2), eps=spec.epsilon, fused=True)
         # The whole data set in one tensor, normalised and padded once.
-        images = torch.from_numpy(conditions.images).float().unsqueeze(1)
+        images = torch.from_numpy(conditions.images).to(getattr(torch, dtype)).unsqueeze(1)
         self.images = F.pad((images / 255 - spec.mean) / spec.std, [2, 2, 2, 2])
         self.labels = torch.from_numpy(conditions.labels).long()
 
     def train_epoch(self, order: np.ndarray, learning_rate: np.ndarray) -> np.ndarray:
         """Take the steps."""
-        losses = torch.empty(len(order))
+        losses = torch.empty(len(order), dtype=self.images.dtype)
         for step, (batch, rate) in enumerate(zip(torch.from_numpy(order), learning_rate.tolist(), strict=True)):
             loss = F.cross_entropy(self.model(self.images[batch]), self.labels[batch])
             self.optimizer.zero_grad()

@@ -35,9 +35,9 @@ PIXELS = tf.TensorSpec([None, 28, 28, 1], tf.float32, name="image")
 class LeNet5(tf.Module):
     """Pixels 0..255, float32 (N,28,28,1) → logits (N,10). 61,706 parameters."""
 
-    def __init__(self, weights: Tensors, mean: float, std: float) -> None:
+    def __init__(self, weights: Tensors, mean: float, std: float, dtype: str) -> None:
         super().__init__()
-        self.weights = {name: tf.Variable(from_pytorch(name, weight), name=name) for name, weight in weights.items()}
+        self.weights = {name: tf.Variable(from_pytorch(name, weight), name=name, dtype=dtype) for name, weight in weights.items()}
         self.mean = mean
         self.std = std
 
@@ -70,26 +70,29 @@ class TensorFlow(Trainer):
     packages = ("tensorflow", "tensorflow-serving-api")
     export = "saved_model"
 
-    def __init__(self, conditions: Conditions) -> None:
+    def __init__(self, conditions: Conditions, dtype: str) -> None:
         spec = conditions.spec
         tf.config.threading.set_intra_op_parallelism_threads(spec.threads)
         tf.config.threading.set_inter_op_parallelism_threads(1)
         self.spec = spec
-        self.model = LeNet5(conditions.weights, spec.mean, spec.std)
+        self.dtype = tf.as_dtype(dtype)
+        self.model = LeNet5(conditions.weights, spec.mean, spec.std, dtype)
         self.first_moments = {name: tf.Variable(tf.zeros_like(weight)) for name, weight in self.model.weights.items()}
         self.second_moments = {name: tf.Variable(tf.zeros_like(weight)) for name, weight in self.model.weights.items()}
         self.steps_taken = 0
         self.warm_up_image = conditions.test_images[:1, ..., None].astype(np.float32)  # of the golden set
         # The whole data set in one tensor, normalised and padded once.
-        self.images = self.model.normalise(conditions.images[..., None].astype(np.float32))
+        self.images = self.model.normalise(conditions.images[..., None].astype(dtype))
         self.labels = tf.constant(conditions.labels, tf.int32)
-        self.compile(conditions.order[0, :1])
+        rates = tf.TensorSpec([None], dtype)
+        self.train_steps = tf.function(self.take_steps, input_signature=[tf.TensorSpec([None, None], tf.int32), rates, rates])
+        self.compile(np.zeros_like(conditions.order[0, :1]))
 
     def compile(self, order: np.ndarray) -> None:
         """Build the graph and its kernels by taking one step; then put everything back."""
         variables = [*self.model.weights.values(), *self.first_moments.values(), *self.second_moments.values()]
         before = [variable.numpy() for variable in variables]
-        self.train_steps(tf.constant(order), tf.ones([1]), tf.ones([1]))
+        self.train_steps(tf.constant(order), tf.ones([1], self.dtype), tf.ones([1], self.dtype))
         for variable, value in zip(variables, before, strict=True):
             variable.assign(value)
 
@@ -111,16 +114,9 @@ class TensorFlow(Trainer):
             weight.assign_sub(rate * m / (tf.sqrt(v) / correction + self.spec.epsilon))
         return loss
 
-    @tf.function(
-        input_signature=[
-            tf.TensorSpec([None, None], tf.int32),
-            tf.TensorSpec([None], tf.float32),
-            tf.TensorSpec([None], tf.float32),
-        ]
-    )
-    def train_steps(self, order: tf.Tensor, rates: tf.Tensor, corrections: tf.Tensor) -> tf.Tensor:
+    def take_steps(self, order: tf.Tensor, rates: tf.Tensor, corrections: tf.Tensor) -> tf.Tensor:
         """A whole epoch as one graph: Python is not asked between the steps."""
-        losses = tf.TensorArray(tf.float32, tf.shape(order)[0])
+        losses = tf.TensorArray(self.dtype, tf.shape(order)[0])
         for step in tf.range(tf.shape(order)[0]):
             losses = losses.write(step, self.train_step(order[step], rates[step], corrections[step]))
         return losses.stack()
@@ -131,7 +127,7 @@ class TensorFlow(Trainer):
         self.steps_taken += len(order)
         rates = learning_rate / (1 - self.spec.beta1**t)
         corrections = np.sqrt(1 - self.spec.beta2**t)
-        return self.train_steps(tf.constant(order), tf.constant(rates, tf.float32), tf.constant(corrections, tf.float32)).numpy()
+        return self.train_steps(tf.constant(order), tf.constant(rates, self.dtype), tf.constant(corrections, self.dtype)).numpy()
 
     def probe(self, batch: np.ndarray) -> Tensors:
         """Forward and backward, without a step."""

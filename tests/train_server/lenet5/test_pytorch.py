@@ -31,7 +31,7 @@ def test_the_export_has_a_typed_forward(model):
 def test_the_step_is_the_contracts_adam(make_job):
     job = make_job()
     conditions = load_conditions(job.spec_file, job.data, job.conditions)
-    trainer = PyTorch(conditions)
+    trainer = PyTorch(conditions, "float32")
     wanted = follow(trainer, conditions, steps=10)
     for name, weight in trainer.model.named_parameters():
         assert np.abs(weight.numpy(force=True) - wanted[name]).max() <= 1e-7, name

@@ -61,7 +61,7 @@ def test_layouts_convert_there_and_back(make_job):
 def test_the_step_is_the_contracts_adam(make_job):
     job = make_job()
     conditions = load_conditions(job.spec_file, job.data, job.conditions)
-    trainer = TensorFlow(conditions)
+    trainer = TensorFlow(conditions, "float32")
     wanted = follow(trainer, conditions, steps=10)
     for name, weight in trainer.model.weights.items():
         assert np.abs(to_pytorch(name, weight.numpy()) - wanted[name]).max() <= 1e-7, name
