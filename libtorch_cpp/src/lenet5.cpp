@@ -98,9 +98,7 @@ void Convolution::backward() {
 }
 
 // The gradient of the input is a convolution too: of the padded gradient of the output with the weight turned by 180 degrees.
-void Convolution::backward_input() {
-  convolve(dmap_, weights_.weight.flip({2, 3}).transpose(0, 1).contiguous(), kernel_size - 1, dx);
-}
+void Convolution::backward_input() { convolve(dmap_, weights_.weight.flip({2, 3}).transpose(0, 1).contiguous(), kernel_size - 1, dx); }
 
 Linear::Linear(Layer weights, Layer gradient, at::Tensor x, at::Tensor dx, bool relu)
     : weights_(std::move(weights)), gradient_(std::move(gradient)), x_(std::move(x)), dx_(std::move(dx)), relu_(relu) {

@@ -1,14 +1,9 @@
 #include "parallel.h"
 
 #include <ATen/ATen.h>
-#include <ATen/Parallel.h>
 #include <c10/core/InferenceMode.h>
 
 #include "convolution.h"
-
-#ifndef INTRA_OP_PARALLEL
-#error "at::parallel_for would run on one thread: compile with OpenMP"
-#endif
 
 namespace {
 
@@ -16,7 +11,7 @@ constexpr int64_t piece = 32;  // samples a network takes at once: more would no
 
 }  // namespace
 
-ParallelLeNet5::ParallelLeNet5(const Parameters& weights, int64_t threads) : weights_(weights) {
+ParallelLeNet5::ParallelLeNet5(const Parameters& weights, int64_t threads) : weights_(weights), team_(threads) {
   for (int64_t i = 0; i < threads; ++i) workers_.push_back({Parameters(weights.flat.scalar_type()), {}, 0});
 }
 
@@ -31,10 +26,9 @@ void ParallelLeNet5::Worker::pieces(const Parameters& weights, int64_t first, in
 
 void ParallelLeNet5::share_out(int64_t n, const std::function<void(Worker&, int64_t, int64_t)>& use) {
   const int64_t threads = workers_.size();
-  // Inside at::parallel_for libtorch's own operations stay on their thread.
-  at::parallel_for(0, threads, 1, [&](int64_t begin, int64_t end) {
+  team_.run([&](int64_t i) {
     const c10::InferenceMode guard;
-    for (int64_t i = begin; i < end; ++i) use(workers_[i], n * i / threads, n * (i + 1) / threads);
+    use(workers_[i], n * i / threads, n * (i + 1) / threads);
   });
 }
 

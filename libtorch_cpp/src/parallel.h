@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "lenet5.h"
+#include "team.h"
 
 // Normalised images (N,28,28), of the network's type, and their labels, int64 (N).
 struct Samples {
@@ -41,5 +42,6 @@ class ParallelLeNet5 {
   void share_out(int64_t n, const std::function<void(Worker&, int64_t, int64_t)>& use);
 
   const Parameters& weights_;
-  std::vector<Worker> workers_;
+  std::vector<Worker> workers_;  // one a thread
+  Team team_;
 };

@@ -54,8 +54,8 @@ Tensors probe(ParallelLeNet5& network, const Samples& samples, const at::Tensor&
 at::Tensor rehearse(const Conditions& conditions) {
   const Spec& spec = conditions.spec;
   const at::Tensor order = conditions.order.view({-1, spec.batch_size}).slice(0, 0, rehearsal_steps), chosen = order.flatten();
-  const Samples samples = normalise(conditions.train.images.index_select(0, chosen), conditions.train.labels.index_select(0, chosen), spec,
-                                    at::kDouble);
+  const Samples samples =
+      normalise(conditions.train.images.index_select(0, chosen), conditions.train.labels.index_select(0, chosen), spec, at::kDouble);
   const Parameters weights(conditions.weights, at::kDouble);
   ParallelLeNet5 network(weights, spec.threads);
   Adam adam(weights.flat, spec.beta1, spec.beta2, spec.epsilon);
@@ -103,7 +103,7 @@ bool train(const Paths& paths, Clock::time_point start) {
 
   const Conditions conditions = load_conditions(paths.spec, paths.data, paths.conditions);
   const Spec& spec = conditions.spec;
-  at::set_num_threads(static_cast<int>(spec.threads));
+  at::set_num_threads(1);  // of libtorch's operations: the threads of the spec are ParallelLeNet5's, around them
   fs::create_directories(partial);
   std::printf("libtorch %s  threads %ld  %ld samples of %s  %ld epochs of %ld steps\n", TORCH_VERSION, spec.threads, spec.samples,
               spec.dataset.c_str(), spec.epochs, spec.steps_per_epoch());

@@ -26,7 +26,8 @@ TEST_CASE_TEMPLATE("every set of kernels that this processor runs convolves as l
       const at::Tensor out = at::full({maps, out_size, out_size, samples}, NAN, options);
       kernels.forward(maps_of<const Float>(in), weight.const_data_ptr<Float>(), padding, maps_of<Float>(out), samples);
       const at::Tensor plain = samples_first(in).to(at::kDouble);
-      CHECK(largest_difference(samples_first(out), at::conv2d(plain, weight.to(at::kDouble), {}, 1, padding)) < (sizeof(Float) == 4 ? 1e-4 : 1e-12));
+      CHECK(largest_difference(samples_first(out), at::conv2d(plain, weight.to(at::kDouble), {}, 1, padding)) <
+            (sizeof(Float) == 4 ? 1e-4 : 1e-12));
       if (padding > 0) continue;
 
       const at::Tensor dout = at::randn_like(out), start = at::randn_like(weight), gradient = start.clone();
