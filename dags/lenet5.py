@@ -43,6 +43,7 @@ PARAMS = {
     "batch_size": Param(64, type="integer", minimum=1, maximum=60_000, description="Images in a step."),
     "schedule": Param("cosine", type="string", enum=list(SCHEDULES), description="`cosine`: a tenth of warm-up, then down to zero."),
     "seed": Param(1, type="integer", minimum=0, description="Decides initial weights, chosen images and their order."),
+    "threads": Param(1, type="integer", minimum=1, maximum=256, description="Of each trainer; more pay on idle cores only."),
 }
 
 with DAG(
@@ -63,6 +64,7 @@ with DAG(
         *("--frameworks", "{{ params.frameworks | join(',') }}", "--samples", "{{ params.samples or 'all' }}"),
         *("--dataset", "{{ params.dataset }}", "--schedule", "{{ params.schedule }}", "--epochs", "{{ params.epochs }}"),
         *("--learning-rate", "{{ params.learning_rate }}", "--batch-size", "{{ params.batch_size }}", "--seed", "{{ params.seed }}"),
+        *("--threads", "{{ params.threads }}"),
         task_id="conditions",
     )
 

@@ -22,7 +22,7 @@ import psutil
 import typer
 from rich.table import Table
 
-from train_server.conditions import THREADS, write_conditions
+from train_server.conditions import write_conditions
 from train_server.train import PROGRAMS
 from windtunnel.datasets import DataSet, locate
 from windtunnel.errors import WindtunnelError
@@ -158,7 +158,7 @@ def scale(bench: Bench, rounds: int) -> dict[str, Any]:
 
 def tabulate(result: dict[str, Any]) -> Table:
     """The comparison for people: medians, and the spread of the rounds in brackets."""
-    table = Table(title=f"Training speed: batch {BATCH_SIZE}, {result['threads']} threads, {result['samples']:,} images an epoch")
+    table = Table(title=f"Training speed: batch {BATCH_SIZE}, threads {result['threads']}, {result['samples']:,} images an epoch")
     for heading in ("framework", "images/s", "tutorial, images/s", "× tutorial", "share of sgemm", "accuracy, tutorial's"):
         table.add_column(heading, justify="left" if heading == "framework" else "right")
     for framework, row in result["frameworks"].items():
@@ -183,7 +183,7 @@ def main(
     rounds: Annotated[int, typer.Option(help="Rounds of the comparison.", min=1)] = 5,
     scaling_rounds: Annotated[int, typer.Option(help="Rounds of the growth by epochs and batch size; 0 leaves them out.", min=0)] = 3,
     samples: Annotated[int, typer.Option(help="Training images in an epoch.", min=1024)] = 20_000,
-    threads: Annotated[int, typer.Option(help="Threads of every program.", min=1)] = THREADS,
+    threads: Annotated[int, typer.Option(help="Threads of every program.", min=1)] = 1,
 ) -> None:
     """Measure, print the table, write `train.json` and `train.txt` into the platform's `benchmarks` folder."""
     settings = load_settings()

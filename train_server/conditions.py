@@ -7,7 +7,6 @@ rate of every step are drawn here, once, and the trainers read them (`train_serv
 """
 
 import math
-import os
 import shutil
 from pathlib import Path
 from typing import Annotated
@@ -28,9 +27,6 @@ from windtunnel.tracking import client, reachable, start_parent
 
 # The shapes of LeCun et al., "Gradient-based learning applied to document recognition" (1998), fig. 2, in PyTorch's layout.
 SHAPES = {"c1": (6, 1, 5, 5), "c3": (16, 6, 5, 5), "c5": (120, 16, 5, 5), "f6": (84, 120), "out": (10, 84)}
-
-# LeNet-5's steps are too short to share among more.
-THREADS = min(2, len(os.sched_getaffinity(0)))
 
 
 def draw_weights(seed: int) -> dict[str, np.ndarray]:
@@ -113,26 +109,26 @@ def main(
     batch_size: int = 64,
     schedule: Annotated[str, typer.Option(help="cosine or constant.")] = "cosine",
     seed: int = 1,
-    threads: int = THREADS,
+    threads: int = 1,
 ) -> None:
     """Write the spec, the conditions and the lineage of a run into its directory."""
     settings = load_settings()
     data = locate(dataset, print)
     available = len(data.train()[1])
     wanted = choose_frameworks(frameworks)
-    choices = {
-        "epochs": epochs,
-        "learning_rate": learning_rate,
-        "batch_size": batch_size,
-        "schedule": schedule,
-        "seed": seed,
-        "threads": threads,
-    }
     try:
-        images = available if samples == "all" else samples
-        spec = Spec.model_validate(
-            {"dataset": data.name, "mean": data.mean, "std": data.std, "samples": images, "threads": threads} | choices
-        )
+        spec = Spec.model_validate({
+            "dataset": data.name,
+            "mean": data.mean,
+            "std": data.std,
+            "samples": available if samples == "all" else samples,
+            "epochs": epochs,
+            "learning_rate": learning_rate,
+            "batch_size": batch_size,
+            "schedule": schedule,
+            "seed": seed,
+            "threads": threads,
+        })  # fmt: skip
     except ValidationError as error:
         raise WindtunnelError(f"this cannot be trained: {first_problem(error)}") from error
     if spec.samples > available:
@@ -141,7 +137,7 @@ def main(
     here = Run(run)
     write_conditions(spec, data, available, here)
     print(f"{data.name}, fingerprint {data.fingerprint[:12]}: {spec.samples} of {available} training images")
-    print(f"{spec.epochs} epochs of {spec.steps_per_epoch} steps, batch {spec.batch_size}, {spec.threads} threads, seed {spec.seed}")
+    print(f"{spec.epochs} epochs of {spec.steps_per_epoch} steps, batch {spec.batch_size}, threads {spec.threads}, seed {spec.seed}")
     if not here.lineage_file.exists():  # else this is another try, and MLflow has the run already
         commit = git_commit(settings.root)
         tags = {"dag_id": dag_id, "run_id": run_id, "git_commit": commit, "data_fingerprint": data.fingerprint}

@@ -75,7 +75,7 @@ def main(out: Annotated[Path, typer.Option(help="Where the picture goes.")] = RO
     draw_comparison(left, result)
     draw_batch_sizes(middle, result["scaling"]["samples_per_second"])
     draw_epochs(right, result["scaling"]["epoch_seconds"])
-    figure.suptitle(f"Training LeNet-5 on MNIST: {result['samples']:,} images an epoch, {result['threads']} threads")
+    figure.suptitle(f"Training LeNet-5 on MNIST: {result['samples']:,} images an epoch, threads {result['threads']}")
     out.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(out, dpi=110, metadata={"Software": None})
     print(out)

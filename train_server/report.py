@@ -48,7 +48,7 @@ def summarise(run: Run) -> dict[str, Any]:
 def tabulate(result: dict[str, Any]) -> Table:
     """The result for people."""
     spec = result["spec"]
-    training = f"{spec['samples']:,} images, {spec['epochs']} epochs, batch {spec['batch_size']}, {spec['threads']} threads"
+    training = f"{spec['samples']:,} images, {spec['epochs']} epochs, batch {spec['batch_size']}, threads {spec['threads']}"
     table = Table("registered model", title=f"{spec['model']} on {spec['dataset']}: {training}")
     for heading in ("version", "test accuracy", "training loss", "training time", "images/s", "parity"):
         table.add_column(heading, justify="right")

@@ -27,8 +27,10 @@ Decay = Annotated[float, Field(ge=0, lt=1)]
 class Spec(BaseModel):
     """What every framework of one run trains: the same bytes, as `spec.json`, for each.
 
-    `mean` and `std` are those of the training pixels in 0..1; `samples` is how many training images are used,
-    drawn at random under `seed`. Adam's defaults are those of Kingma and Ba (arXiv 1412.6980).
+    `mean` and `std` are those of the training pixels in 0..1; `samples` is how many training images are used, drawn at random
+    under `seed`. Adam's defaults are those of Kingma and Ba (arXiv 1412.6980). One thread is the default: a step takes a
+    millisecond or three, and threads that wait for each other that often are slower than one as soon as anything else, such as
+    Airflow, needs the processor too.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -46,7 +48,7 @@ class Spec(BaseModel):
     epsilon: Positive = 1e-8
     schedule: Schedule = "cosine"
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 1
-    threads: Annotated[int, Field(gt=0)] = 2
+    threads: Annotated[int, Field(gt=0)] = 1
 
     @model_validator(mode="after")
     def _fills_a_batch(self) -> "Spec":

@@ -76,4 +76,5 @@ def test_the_trigger_form_starts_at_the_reference_run(read_dag):
         "batch_size": 64,
         "schedule": "cosine",
         "seed": 1,
+        "threads": 1,
     }

@@ -73,9 +73,10 @@ def test_the_result_table_and_the_trainers_lines_are_printed(platform, run):
     table = (directory(platform, run) / "report.txt").read_text()
     assert all(f"lenet5-{framework}" in table for framework in FRAMEWORKS)
     assert table.count("passed") == 3
-    log = next((platform.settings.home / "airflow/logs" / "dag_id=lenet5").glob(f"run_id={run['run_id']}/task_id=framework.train/**/*.log"))
-    lines = [json.loads(line)["event"] for line in log.read_text().splitlines()]
-    assert sum(line.startswith("epoch 2/2") for line in lines) == 1
+    logs = platform.settings.logs / "tasks" / "dag_id=lenet5" / f"run_id={run['run_id']}" / "task_id=framework.train"
+    for framework in range(3):
+        lines = [json.loads(line)["event"] for line in (logs / f"map_index={framework}/attempt=1.log").read_text().splitlines()]
+        assert sum(line.startswith("epoch 2/2  loss ") for line in lines) == 1
 
 
 def test_mlflow_holds_curves_versions_and_the_certificate(platform, run):
@@ -117,7 +118,7 @@ def test_one_framework_alone_and_two_runs_at_once(platform):
 
 @pytest.mark.parametrize("victim", ["libtorch_cpp/build/lenet5", "train_server.train"])
 def test_a_trainer_killed_mid_epoch_leaves_nothing_and_the_retry_ends_right(platform, victim):
-    arguments = ("--param", "frameworks=libtorch", "--param", "epochs=3", "--json")
+    arguments = ("--param", "frameworks=libtorch", "--param", "epochs=12", "--json")
     before = {known["dag_run"] for known in platform.json("models")}
     started = platform.start("run", "lenet5", *arguments)
     metrics = wait_for(lambda: list((platform.settings.runs / "lenet5").glob("*/libtorch.partial/metrics.jsonl")))[0]

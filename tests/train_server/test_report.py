@@ -36,7 +36,7 @@ def test_a_whole_run_lacks_nothing(run):
 
 def test_the_table_shows_each_version(run):
     text = render(tabulate(summarise(run)))
-    assert "lenet5 on mnist: 60,000 images, 5 epochs, batch 64, 2 threads" in text
+    assert "lenet5 on mnist: 60,000 images, 5 epochs, batch 64, threads 1" in text
     row = next(line for line in text.splitlines() if "lenet5-libtorch" in line)
     assert [cell.strip() for cell in row.strip("│").split("│")] == ["lenet5-libtorch", "3", "99.06%", "0.0100", "35.0 s", "8,571", "passed"]
 
