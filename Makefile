@@ -19,8 +19,9 @@ test: setup ## check and test everything
 	$(BIN)/ctest --test-dir libtorch_cpp/build --output-on-failure
 	$(BIN)/pytest
 
-bench-train: setup ## measure the trainers beside their tutorials and the machine
+bench-train: setup ## measure the trainers beside their tutorials and the machine, and draw it
 	@$(BIN)/python -m train_server.benchmark
+	@$(BIN)/python -m train_server.figures
 
 down: ## stop the platform, leaving no process
 	@$(BIN)/windtunnel down
