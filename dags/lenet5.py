@@ -76,8 +76,9 @@ with DAG(
     @task_group
     def framework(name: str) -> None:
         """What happens to each framework."""
-        train = program("train_server.train", *RUN, "--framework", name, task_id="train", pool="training")
-        register = program("train_server.register", *RUN, "--framework", name, task_id="register")
+        named = {"map_index_template": "{{ task.command[-1] }}"}
+        train = program("train_server.train", *RUN, "--framework", name, task_id="train", pool="training", **named)
+        register = program("train_server.register", *RUN, "--framework", name, task_id="register", **named)
         train >> register
 
     parity = program("train_server.parity", *RUN, task_id="parity", retries=0)

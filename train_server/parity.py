@@ -73,7 +73,7 @@ def compare(one: Framework, other: Framework, probes: dict[Framework, dict[str, 
     for name, dtype, limit in (("rehearsal", "float64", LOSS), ("losses", "float32", None)):
         for steps in (10, 100):
             if len(a[name]) > steps:
-                yield Check(f"loss after {steps} steps, {dtype}", who, _distance(a[name][steps], b[name][steps]), limit)
+                yield Check(f"losses up to step {steps}, {dtype}", who, _distance(a[name][: steps + 1], b[name][: steps + 1]), limit)
 
 
 def judge_accuracies(manifests: dict[Framework, Manifest]) -> Iterator[Check]:
@@ -129,7 +129,7 @@ def tabulate(checks: list[Check]) -> Table:
     table = Table("what", "frameworks", "found", "must be", "", title="Parity certificate")
     for check in checks:
         verdict = "passed" if check.passed else "MISSED"
-        table.add_row(check.name, check.who, f"{check.value:.2g}", check.requirement, "" if check.limit is None else verdict)
+        table.add_row(check.name, check.who, f"{check.value:.3g}", check.requirement, "" if check.limit is None else verdict)
     return table
 
 

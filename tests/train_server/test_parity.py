@@ -63,19 +63,19 @@ def test_equal_trainings_pass_every_check(make_run):
     [
         ({"logits": 2e-5}, "logits before the first step"),
         ({"gradient__c1__bias": 3e-6}, "first gradients"),
-        ({"rehearsal": at(10, 2e-9)}, "loss after 10 steps, float64"),
-        ({"rehearsal": at(100, 2e-9)}, "loss after 100 steps, float64"),
-        ({"rehearsal": at(100, np.nan)}, "loss after 100 steps, float64"),
+        ({"rehearsal": at(10, 2e-9)}, "losses up to step 10, float64"),
+        ({"rehearsal": at(100, 2e-9)}, "losses up to step 100, float64"),
+        ({"rehearsal": at(100, np.nan)}, "losses up to step 100, float64"),
     ],
 )
 def test_each_number_is_held_to_its_limit(make_run, changes, name):
-    assert missed(make_run({"libtorch": probe(**changes), "pytorch": probe()})) == [(name, "libtorch, pytorch")]
+    assert missed(make_run({"libtorch": probe(**changes), "pytorch": probe()}))[0] == (name, "libtorch, pytorch")
 
 
 def test_drift_in_float32_is_shown_and_not_judged(make_run):
     run = make_run({"libtorch": probe(), "tensorflow": probe(losses=at(100, 0.02, size=200))})
     assert missed(run) == []
-    assert {check.name: check.value for check in certify(run)}["loss after 100 steps, float32"] == pytest.approx(0.02, abs=1e-6)
+    assert {check.name: check.value for check in certify(run)}["losses up to step 100, float32"] == pytest.approx(0.02, abs=1e-6)
 
 
 def test_a_spread_of_more_than_0_3_points_is_missed(make_run):
@@ -96,8 +96,8 @@ def test_a_short_run_is_held_to_chance_and_to_the_steps_it_made(make_run):
     assert [check.name for check in checks] == [
         "logits before the first step",
         "first gradients",
-        "loss after 10 steps, float64",
-        "loss after 10 steps, float32",
+        "losses up to step 10, float64",
+        "losses up to step 10, float32",
         "spread of the test accuracies",
     ]
     assert all(check.passed for check in checks)
