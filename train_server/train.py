@@ -108,7 +108,10 @@ def main(
             manifest = verify_version(version)
             losses: np.ndarray = load_file(version / "probe.safetensors")["losses"]
             tracked.log_losses(losses.tolist())
-            tracked.log_version(version, {"cpu": manifest.environment.cpu}, manifest.metrics.model_dump())
+            environment = manifest.environment
+            packages = {f"package.{name}": number for name, number in environment.packages.items()}
+            tags = {"cpu": environment.cpu, "machine": environment.machine, "data_fingerprint": manifest.dataset.fingerprint, **packages}
+            tracked.log_version(version, tags, manifest.metrics.model_dump())
             write_atomically(here.tracked(framework), tracked.run_id.encode())
             status = "FINISHED"
         except SystemExit:

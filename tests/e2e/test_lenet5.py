@@ -90,6 +90,8 @@ def test_mlflow_holds_curves_versions_and_the_certificate(platform, run):
     for each in nested:
         assert each.info.status == "FINISHED"
         assert each.data.params["learning_rate"] == "0.01"
+        assert each.data.tags["cpu"]
+        assert each.data.tags["package.tensorflow" if each.data.tags["framework"] == "tensorflow" else "package.torch"][0] == "2"
         assert [point.step for point in mlflow.get_metric_history(each.info.run_id, "accuracy")] == [1, 2]
         assert "version/manifest.json" in {file.path for file in mlflow.list_artifacts(each.info.run_id, "version")}
 
