@@ -54,6 +54,7 @@ class Bench:
 
     data: DataSet
     directory: Path
+    available: int  # training images in `data`
     samples: int
     threads: int
 
@@ -70,7 +71,7 @@ class Bench:
                 batch_size=batch_size,
                 threads=self.threads,
             )
-            write_conditions(spec, self.data, len(self.data.train()[1]), run)
+            write_conditions(spec, self.data, self.available, run)
             out = run.version(framework)
             execute([*PROGRAMS[framework], "--spec", run.spec_file, "--data", self.directory, "--conditions", run.conditions, "--out", out])
             read_manifest(out)
@@ -197,7 +198,7 @@ def main(
         directory = Path(place)
         for name in data.files:
             (directory / name).write_bytes(plain_bytes(data.directory / name))
-        bench = Bench(data, directory, samples, threads)
+        bench = Bench(data, directory, len(data.train()[1]), samples, threads)
         result = {"commit": git_commit(ROOT), "load_before": load, "samples": samples, "threads": threads, **compare(bench, rounds)}
         if scaling_rounds:
             result["scaling"] = scale(bench, scaling_rounds)

@@ -144,9 +144,11 @@ def main(run: Annotated[Path, typer.Option(help="The run's directory.")]) -> Non
     text = render(tabulate(checks))
     write_atomically(here.certificate.with_suffix(".txt"), text.encode())
     print(text)
+    parent = here.lineage().mlflow_run
     with reachable(settings):
+        mlflow = client(settings)
         for file in (here.certificate, here.certificate.with_suffix(".txt")):
-            client(settings).log_artifact(here.lineage().mlflow_run, str(file))
+            mlflow.log_artifact(parent, str(file))
     if missed:
         raise WindtunnelError(f"the parity certificate of {here.name} failed: {'; '.join(map(str, missed))}")
 

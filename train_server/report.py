@@ -74,7 +74,7 @@ def main(run: Annotated[Path, typer.Option(help="The run's directory.")]) -> Non
     write_json(here.report, result)
     write_atomically(here.report.with_suffix(".txt"), text.encode())
     print(text)
-    parent = here.lineage().mlflow_run
+    parent = result["lineage"]["mlflow_run"]
     with reachable(settings):
         mlflow = client(settings)
         for file in (here.report, here.report.with_suffix(".txt")):

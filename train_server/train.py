@@ -6,7 +6,6 @@ The program keeps the contract of `train_server/README.md` and knows nothing of 
 """
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -88,7 +87,6 @@ def main(
     """Train one framework of a run and track it. A version that is already there whole is kept as it is."""
     die_with_parent()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
-    os.environ["PYTHONPATH"] = str(ROOT)
     settings = load_settings()
     here = Run(run)
     spec, lineage = here.spec(), here.lineage()

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from mlflow import MlflowClient
-from mlflow.entities import Metric, Param, RunStatus, RunTag
+from mlflow.entities import Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 from tensorboard.summary import Writer
@@ -81,4 +81,4 @@ class FrameworkRun:
     def end(self, status: str) -> None:
         """End the MLflow run as `FINISHED`, `FAILED` or `KILLED`."""
         self._writer.close()
-        self._mlflow.set_terminated(self.run_id, RunStatus.to_string(RunStatus.from_string(status)))
+        self._mlflow.set_terminated(self.run_id, status)
