@@ -35,11 +35,13 @@ def test_a_round_measures_trainers_tutorials_and_the_machine(execute, tmp_path):
     assert done.returncode == 0, done.stderr
     result = json.loads((tmp_path / "benchmarks/train.json").read_text())
     assert set(result["frameworks"]) == set(FRAMEWORKS)
+    # Units, not speed: how two of these compare is for the machine to say, which may be busy during one and not the other.
+    assert 1e8 < result["sgemm_flops"][0] < 1e13
     for framework, row in result["frameworks"].items():
+        assert 10 < row["ours"][0] < 1e7
         assert row["speedup"] == pytest.approx(row["ours"][0] / row["tutorial"][0])
         assert row["sgemm_share"] == pytest.approx(row["ours"][0] * 6 * FORWARD / result["sgemm_flops"][0])
-        # Not 1: a BLAS that multiplies with AVX2 leaves half of an AVX-512 core to those who use it.
-        assert 0.001 < row["sgemm_share"] < 2.5
+        assert row["sgemm_share"] > 0.001
         assert 0.3 < row["accuracy"]["ours"] < 1
         assert framework in done.stdout
 
