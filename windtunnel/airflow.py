@@ -60,7 +60,8 @@ class Airflow:
             WindtunnelError: it does not answer, or refuses the password.
         """
         self._settings = settings
-        self._http = httpx.Client(base_url=settings.airflow_url, timeout=30, trust_env=False)
+        # longer than Airflow waits for its database (windtunnel/environment.py), so that its own error arrives
+        self._http = httpx.Client(base_url=settings.airflow_url, timeout=90, trust_env=False)
         try:
             password = json.loads(password_file(settings).read_text())[USER]
         except OSError:

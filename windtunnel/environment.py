@@ -55,7 +55,7 @@ def platform_environment(settings: Settings) -> dict[str, str]:
         "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(passwords),
         "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": f"{USER}:admin",
         "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": "10",
-        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{home / 'airflow.db'}",
+        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": _sqlite(home / "airflow.db"),
         "AIRFLOW__LOGGING__BASE_LOG_FOLDER": str(settings.logs / "tasks"),
         "AIRFLOW__LOGGING__DAG_PROCESSOR_CHILD_PROCESS_LOG_DIRECTORY": str(settings.logs / "dag-processor"),
         "AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.1",
@@ -64,7 +64,12 @@ def platform_environment(settings: Settings) -> dict[str, str]:
 
 def mlflow_store(settings: Settings) -> str:
     """The database of MLflow's server."""
-    return f"sqlite:///{settings.home / 'mlflow.db'}"
+    return _sqlite(settings.home / "mlflow.db")
+
+
+def _sqlite(file: Path) -> str:
+    """SQLite lets one process write at a time; on busy cores the others wait longer than its own patience of 5 s."""
+    return f"sqlite:///{file}?timeout=60"
 
 
 def password_file(settings: Settings) -> Path:

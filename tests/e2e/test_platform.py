@@ -4,7 +4,9 @@ import json
 import os
 import pty
 import signal
+import sqlite3
 import time
+from contextlib import closing
 
 import httpx
 import psutil
@@ -46,6 +48,17 @@ def test_secrets_are_for_the_owner_alone(platform):
     files = list((platform.settings.home / "secrets").iterdir())
     assert files
     assert {file.stat().st_mode & 0o777 for file in files} == {0o600}
+
+
+def test_a_run_waits_while_another_process_writes_to_the_database(platform):
+    writer = sqlite3.connect(platform.settings.home / "airflow.db", isolation_level=None, timeout=30)
+    with closing(writer):
+        writer.execute("BEGIN IMMEDIATE")
+        started = platform.start("run", "trivial", "--param", "names=a")
+        time.sleep(12)  # longer than SQLite waits by default, and than the command needs to ask for the run
+        writer.execute("ROLLBACK")
+    _, errors = started.communicate(timeout=120)
+    assert started.returncode == 0, errors
 
 
 def test_a_run_succeeds_and_its_progress_is_shown(platform):
