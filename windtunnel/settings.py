@@ -33,6 +33,12 @@ class Settings(BaseSettings):
     airflow_port: Port = 8080
     mlflow_port: Port = 5000
     tensorboard_port: Port = 6006
+    torchserve_management_port: Port = 8081
+    torchserve_inference_port: Port = 8082
+    torchserve_grpc_management_port: Port = 7071
+    torchserve_grpc_inference_port: Port = 7070
+    tfserving_grpc_port: Port = 8500
+    tfserving_rest_port: Port = 8501
     runtime: Literal["process"] = "process"
     schedule: Cron = "@monthly"
 
@@ -50,6 +56,11 @@ class Settings(BaseSettings):
     def logs(self) -> Path:
         """Logs of the platform's own processes and of Airflow's tasks."""
         return self.home / "logs"
+
+    @property
+    def serving(self) -> Path:
+        """Where the model servers keep what is published, a folder a server, and the release its audit log."""
+        return self.home / "serving"
 
     @property
     def airflow_url(self) -> str:

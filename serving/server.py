@@ -1,0 +1,97 @@
+"""The port behind which a model server is: five verbs, and a look at what it serves. The release knows this, and no server."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar, Literal, get_args
+
+import numpy as np
+
+from windtunnel.errors import WindtunnelError
+
+Protocol = Literal["rest", "grpc"]
+PROTOCOLS: tuple[Protocol, ...] = get_args(Protocol)
+
+Outputs = dict[str, np.ndarray]
+"""What a model answers, by name: `logits` and `probabilities`, float32 (N,10), a row an image."""
+
+
+@dataclass(frozen=True)
+class Version:
+    """A version of a registered model, with its files in `directory`, which has been held against its manifest."""
+
+    name: str
+    number: int
+    directory: Path
+
+    def __str__(self) -> str:
+        return f"{self.name} version {self.number}"
+
+
+@dataclass(frozen=True)
+class Served:
+    """What a server serves of one registered model: the versions that are loaded and answer, and the one users get."""
+
+    versions: frozenset[int]
+    champion: int | None
+
+
+class ServerError(WindtunnelError):
+    """A server does not answer, or refuses. `retriable` where it may answer later, as while it starts."""
+
+    def __init__(self, message: str, retriable: bool = False) -> None:
+        super().__init__(message)
+        self.retriable = retriable
+
+
+class Server(ABC):
+    """A model server. Every verb can be repeated: a step that was done changes nothing, so a release can start again after a crash.
+
+    Raises, from every verb:
+        ServerError: the server does not answer in time, or refuses; the text names server, model, version and reason.
+    """
+
+    name: ClassVar[str]
+
+    @abstractmethod
+    def publish(self, version: Version) -> None:
+        """Have a version loaded beside those that are, answering to its number alone: no user gets it."""
+
+    @abstractmethod
+    def ready(self, name: str, number: int) -> bool:
+        """Whether a published version answers by now.
+
+        Raises:
+            ServerError: it never will: loading has failed; the text says why.
+        """
+
+    @abstractmethod
+    def predict(self, name: str, images: np.ndarray, number: int | None = None, protocol: Protocol = "rest") -> Outputs:
+        """What a version answers, the champion without a number, asked over a real protocol of the server.
+
+        Args:
+            name: the registered model.
+            images: float32 (N,28,28,1), pixels 0..255.
+            number: the version.
+            protocol: `rest` or `grpc`.
+        """
+
+    @abstractmethod
+    def promote(self, name: str, number: int) -> None:
+        """Let users get a version that is ready, without losing a request; the one before stays loaded."""
+
+    @abstractmethod
+    def withdraw(self, name: str, number: int) -> None:
+        """Unload a version and remove what was published of it. The champion cannot be withdrawn while there is another."""
+
+    @abstractmethod
+    def served(self, name: str) -> Served:
+        """What the server serves of a registered model."""
+
+    @abstractmethod
+    def names(self) -> list[str]:
+        """The registered models of which the server has versions."""
+
+    @abstractmethod
+    def example(self, name: str) -> str:
+        """A command that asks the champion about the picture `digit.png`, as users would type it."""
