@@ -3,13 +3,14 @@
 import json
 import os
 import sys
-from collections.abc import Sequence
 from dataclasses import asdict
+from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from windtunnel.errors import WindtunnelError
+from windtunnel.output import Json, print_json, print_table
 from windtunnel.program import run_app
 
 if TYPE_CHECKING:  # imported where they are used: `windtunnel --help` answers at once
@@ -28,19 +29,22 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+COMMANDS = "windtunnel.commands"  # entry points: commands that other packages, such as serving, add
+AFTER_UP = "windtunnel.up"  # entry points: what is to be done when the platform is up, returning changes and problems
 NOT_ALL_UP = 3
 INTERRUPTED = 130
 
 
 def main() -> None:
     """Run the command line."""
+    for point in entry_points(group=COMMANDS):
+        app.command(point.name)(point.load())
     run_app(app)
 
 
 @app.command()
 def up(as_json: Json = False) -> None:
-    """Start Airflow, MLflow and TensorBoard in the background, and wait until they answer."""
+    """Start Airflow, MLflow, TensorBoard and the model servers in the background, and wait until they answer."""
     from windtunnel import platform
     from windtunnel.airflow import Airflow
 
@@ -49,11 +53,15 @@ def up(as_json: Json = False) -> None:
         started = platform.up(settings, spinner.update)
         # One training at a time: they share the machine, and their times are compared.
         Airflow(settings).ensure_pool("training", 1, "Training, one at a time")
+        done = [point.load()(settings, spinner.update) for point in entry_points(group=AFTER_UP)]
+    changes, problems = ([line for each in done for line in each[kind]] for kind in (0, 1))
     if as_json:
-        _print_json({"started": started, **_addresses(settings)})
+        print_json({"started": started, "changes": changes, **_addresses(settings)})
     else:
-        print("The platform is up." if started else "The platform was up already.")
+        print("\n".join(["The platform is up." if started else "The platform was up already.", *changes]))
         _print_addresses(settings)
+    if problems:
+        raise WindtunnelError("; ".join(problems))
 
 
 @app.command()
@@ -64,7 +72,7 @@ def down(as_json: Json = False) -> None:
     with _stderr().status("stopping"):
         stopped = platform.down(_settings())
     if as_json:
-        _print_json({"stopped": stopped})
+        print_json({"stopped": stopped})
     else:
         print(f"The platform is down, {stopped} processes stopped." if stopped else "The platform was down already.")
 
@@ -78,9 +86,9 @@ def status(as_json: Json = False) -> None:
     processes = platform.status(settings)
     everything = all(process.up for process in processes)
     if as_json:
-        _print_json({"up": everything, "processes": [asdict(process) for process in processes]})
+        print_json({"up": everything, "processes": [asdict(process) for process in processes]})
     else:
-        _print_table(["process", "state", "pid", "memory", "address"], [_row(process) for process in processes])
+        print_table(["process", "state", "pid", "memory", "address"], [_row(process) for process in processes])
     if not everything:
         raise typer.Exit(NOT_ALL_UP)
 
@@ -120,7 +128,7 @@ def run(
     if as_json:
         result = json.loads(report.with_suffix(".json").read_text()) if report.with_suffix(".json").exists() else None
         tasks = [{"name": task.name, "state": task.state, "seconds": task.seconds, "url": task.url} for task in ended.tasks]
-        _print_json({"dag_id": dag, "run_id": run_id, "state": ended.state, "tasks": tasks, "result": result, **addresses})
+        print_json({"dag_id": dag, "run_id": run_id, "state": ended.state, "tasks": tasks, "result": result, **addresses})
     else:
         if report.exists():
             print(report.read_text())
@@ -132,43 +140,13 @@ def run(
 
 
 @app.command()
-def models(as_json: Json = False) -> None:
-    """List the registered versions: accuracy, and the DAG run, commit and data each comes from."""
-    from windtunnel import registry, tracking
-
-    settings = _settings()
-    with tracking.reachable(settings):
-        versions = registry.list_versions(tracking.client(settings))
-    if as_json:
-        _print_json([asdict(version) for version in versions])
-        return
-    if not versions:
-        print("No version is registered yet: train some with `windtunnel run lenet5`.")
-        return
-    rows = [
-        [
-            known.name,
-            str(known.version),
-            ", ".join(known.aliases),
-            f"{known.accuracy:.2%}",
-            known.dag_run,
-            known.git_commit[:10],
-            known.data_fingerprint[:10],
-            f"{known.created:%Y-%m-%d %H:%M}",
-        ]
-        for known in versions
-    ]
-    _print_table(["model", "version", "aliases", "accuracy", "DAG run", "commit", "data", "created"], rows)
-
-
-@app.command()
 def data(name: Annotated[str, typer.Argument(help="mnist, fashion_mnist, or auto.")], as_json: Json = False) -> None:
     """Find a data set along the search path or download it, verify every file, and print where it is."""
     from windtunnel.datasets import locate
 
     dataset = locate(name, lambda line: print(line, file=sys.stderr))
     if as_json:
-        _print_json({"directory": dataset.directory, **dataset.lineage()})
+        print_json({"directory": dataset.directory, **dataset.lineage()})
     else:
         print(f"{dataset.directory}\nSHA-256 {dataset.fingerprint}")
 
@@ -210,6 +188,8 @@ def _addresses(settings: "Settings") -> dict[str, str]:
         "airflow": settings.airflow_url,
         "mlflow": settings.mlflow_url,
         "tensorboard": settings.tensorboard_url,
+        "torchserve": settings.torchserve_url,
+        "tfserving": settings.tfserving_url,
         "user": USER,
         "password_file": str(password_file(settings)),
         "logs": str(settings.logs),
@@ -219,19 +199,5 @@ def _addresses(settings: "Settings") -> dict[str, str]:
 def _print_addresses(settings: "Settings") -> None:
     found = _addresses(settings)
     print(f"Airflow      {found['airflow']}  (user {found['user']}, password in {found['password_file']})")
-    print(f"MLflow       {found['mlflow']}\nTensorBoard  {found['tensorboard']}\nLogs         {found['logs']}")
-
-
-def _print_json(value: object) -> None:
-    print(json.dumps(value, indent=2, default=str))
-
-
-def _print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    from rich.table import Table
-
-    from windtunnel.tables import render
-
-    table = Table(*header)
-    for row in rows:
-        table.add_row(*row)
-    print(render(table), end="")
+    print(f"MLflow       {found['mlflow']}\nTensorBoard  {found['tensorboard']}")
+    print(f"TorchServe   {found['torchserve']}\nTF Serving   {found['tfserving']}\nLogs         {found['logs']}")

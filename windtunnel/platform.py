@@ -32,6 +32,13 @@ START_SECONDS = 180
 STOP_SECONDS = 4  # Airflow's scheduler would wait for its tasks to the end, and honcho kills after 5 s
 KILL_SECONDS = 10
 LOG_LINES = 15
+HEALTH = {
+    "api-server": "/api/v2/monitor/health",
+    "mlflow": "/health",
+    "tensorboard": "/",
+    "torchserve": "/ping",
+    "tfserving": "/monitoring/prometheus/metrics",
+}
 
 
 @dataclass(frozen=True)
@@ -61,7 +68,7 @@ def status(settings: Settings) -> list[ProcessStatus]:
             up=name in answering,
             pid=running[name][0].pid if name in running else None,
             memory=sum(_memory(process) for process in running.get(name, [])),
-            address=addresses.get(name, (None,))[0],
+            address=addresses[name][0] if name in addresses else None,
         )
         for name in _names(settings)
     ]
@@ -112,12 +119,17 @@ def _names(settings: Settings) -> list[str]:
     return [SUPERVISOR, *parse_procfile((settings.root / "Procfile").read_text()).processes]
 
 
-def _addresses(settings: Settings) -> dict[str, tuple[str, int, str]]:
-    """Of each process that listens: its address, its port, and the setting that changes the port."""
+def _addresses(settings: Settings) -> dict[str, tuple[str, list[str]]]:
+    """Of each process that listens: its address, and the settings that hold its ports, that of the address first."""
     return {
-        "api-server": (settings.airflow_url, settings.airflow_port, "WINDTUNNEL_AIRFLOW_PORT"),
-        "mlflow": (settings.mlflow_url, settings.mlflow_port, "WINDTUNNEL_MLFLOW_PORT"),
-        "tensorboard": (settings.tensorboard_url, settings.tensorboard_port, "WINDTUNNEL_TENSORBOARD_PORT"),
+        "api-server": (settings.airflow_url, ["airflow_port"]),
+        "mlflow": (settings.mlflow_url, ["mlflow_port"]),
+        "tensorboard": (settings.tensorboard_url, ["tensorboard_port"]),
+        "torchserve": (
+            settings.torchserve_url,
+            [f"torchserve_{each}_port" for each in ("inference", "management", "grpc_inference", "grpc_management")],
+        ),
+        "tfserving": (settings.tfserving_url, ["tfserving_rest_port", "tfserving_grpc_port"]),
     }
 
 
@@ -153,12 +165,11 @@ def _memory(process: psutil.Process) -> int:
 def _answering(settings: Settings, running: dict[str, list[psutil.Process]]) -> set[str]:
     """The names whose own processes answer: a server on its port, Airflow's others by a heartbeat since they were started."""
     answering = {SUPERVISOR} & set(running)
-    health = {"mlflow": "/health", "tensorboard": "/", "api-server": "/api/v2/monitor/health"}
-    for name, (url, port, _) in _addresses(settings).items():
-        if not any(_listens(process, port) for process in running.get(name, [])):
+    for name, (url, ports) in _addresses(settings).items():
+        if not all(any(_listens(process, getattr(settings, port)) for process in running.get(name, [])) for port in ports):
             continue
         try:
-            reply = httpx.get(url + health[name], timeout=5, trust_env=False)
+            reply = httpx.get(url + HEALTH[name], timeout=5, trust_env=False)
         except httpx.HTTPError:
             continue
         if reply.is_success:
@@ -185,14 +196,17 @@ def _listens(process: psutil.Process, port: int) -> bool:
 
 
 def _check_ports(settings: Settings) -> None:
-    for name, (_, port, setting) in _addresses(settings).items():
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind((settings.host, port))
-            except OSError as error:
-                found = _holder(port) or error.strerror
-                raise WindtunnelError(f"port {port}, wanted by {name}: {found}; free it, or choose another with {setting}") from None
+    for name, (_, ports) in _addresses(settings).items():
+        for port in ports:
+            number = getattr(settings, port)
+            with socket.socket() as probe:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                try:
+                    probe.bind((settings.host, number))
+                except OSError as error:
+                    found = _holder(number) or error.strerror
+                    setting = f"WINDTUNNEL_{port.upper()}"
+                    raise WindtunnelError(f"port {number}, wanted by {name}: {found}; free it, or choose another with {setting}") from None
 
 
 def _holder(port: int) -> str | None:

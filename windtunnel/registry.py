@@ -84,6 +84,31 @@ def list_versions(mlflow: MlflowClient, name: str | None = None) -> list[Registe
     return sorted(versions, key=lambda known: (known.name, -known.version))
 
 
+def get_version(mlflow: MlflowClient, name: str, number: int) -> RegisteredVersion:
+    """One version of a registered model.
+
+    Raises:
+        WindtunnelError: there is no such version.
+    """
+    for known in list_versions(mlflow, name):
+        if known.version == number:
+            return known
+    raise WindtunnelError(f"there is no version {number} of {name!r} in the registry: `windtunnel models` lists what there is")
+
+
+def resolve(mlflow: MlflowClient, reference: str) -> RegisteredVersion:
+    """The version that `NAME`, `NAME@VERSION` or `NAME@ALIAS` means; NAME alone is its newest.
+
+    Raises:
+        WindtunnelError: there is no such version.
+    """
+    name, _, wanted = reference.partition("@")
+    for known in list_versions(mlflow, name):
+        if wanted in ("", str(known.version), *known.aliases):
+            return known
+    raise WindtunnelError(f"there is no {reference!r} in the registry: `windtunnel models` lists what there is")
+
+
 def fetch(mlflow: MlflowClient, known: RegisteredVersion, directory: Path) -> Manifest:
     """Copy a version's files out of the registry into `directory`, whole or not at all, and hold each against the manifest.
 

@@ -70,6 +70,14 @@ class Run:
         """What the version became in the registry, as JSON."""
         return self.directory / f"{framework}.registered.json"
 
+    def gate(self, framework: Framework) -> Path:
+        """Whether the version may be promoted and why, as JSON; the table beside it, in Markdown, ends in `.md`."""
+        return self.directory / f"{framework}.gate.json"
+
+    def released(self, framework: Framework) -> Path:
+        """The release that gave users the version, as JSON."""
+        return self.directory / f"{framework}.released.json"
+
     def spec(self) -> Spec:
         """Read the spec. Raises WindtunnelError where there is none."""
         return load_spec(self.spec_file)

@@ -77,6 +77,16 @@ class Settings(BaseSettings):
         """Address of TensorBoard, without a trailing slash."""
         return f"http://{self.host}:{self.tensorboard_port}"
 
+    @property
+    def torchserve_url(self) -> str:
+        """Address of TorchServe's inference API, without a trailing slash."""
+        return f"http://{self.host}:{self.torchserve_inference_port}"
+
+    @property
+    def tfserving_url(self) -> str:
+        """Address of TensorFlow Serving's REST API, without a trailing slash."""
+        return f"http://{self.host}:{self.tfserving_rest_port}"
+
 
 def load_settings() -> Settings:
     """Read the settings.

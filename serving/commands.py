@@ -1,0 +1,162 @@
+"""The commands that serving adds to `windtunnel`. What they need is imported when they run: the command line answers at once."""
+
+import getpass
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from windtunnel.errors import WindtunnelError
+from windtunnel.output import Json, print_json, print_table
+
+if TYPE_CHECKING:
+    from serving.release import Cause
+    from serving.server import Served
+
+Name = Annotated[str, typer.Argument(help="The registered model, such as lenet5-pytorch.")]
+Why = Annotated[str, typer.Option(help="The reason, for the audit log.")]
+
+
+def deploy(
+    version: Annotated[
+        str, typer.Argument(help="NAME, NAME@VERSION or NAME@ALIAS; NAME alone is its newest.", metavar="NAME[@VERSION|@ALIAS]")
+    ],
+    why: Why = "deployed by hand",
+    as_json: Json = False,
+) -> None:
+    """Publish a version, verify it through the real protocols, and let users get it."""
+    from serving.release import Release
+    from windtunnel import registry, tracking
+    from windtunnel.settings import load_settings
+
+    settings = load_settings()
+    with tracking.reachable(settings):
+        known = registry.resolve(tracking.client(settings), version)
+    release = Release(settings, known.name)
+    release.promote(known.version, _by_hand(why))
+    _print_release(release.name, known.version, release.server.name, release.server.example(release.name), as_json)
+
+
+def rollback(name: Name, why: Why = "rolled back by hand", as_json: Json = False) -> None:
+    """Let users get the version they got before. A second rollback takes the first one back."""
+    from serving.release import Release
+    from windtunnel.settings import load_settings
+
+    release = Release(load_settings(), name)
+    number = release.rollback(_by_hand(why))
+    _print_release(name, number, release.server.name, release.server.example(name), as_json)
+
+
+def predict(
+    name: Name,
+    files: Annotated[list[Path], typer.Argument(help="Pictures (PNG, JPEG), arrays (.npy) or IDX files.", metavar="FILE…")],
+    server: Annotated[
+        str | None, typer.Option(help="The server to ask: torchserve or tfserving; by default the one that has the model.")
+    ] = None,
+    version: Annotated[int | None, typer.Option(help="The version to ask; by default the champion.")] = None,
+    grpc: Annotated[bool, typer.Option("--grpc", help="Ask over gRPC; by default over REST.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Ask a served model which digits the pictures show."""
+    from serving.images import read_images
+    from serving.servers import connect, server_of
+    from windtunnel.settings import load_settings
+
+    port = connect(server or server_of(name), load_settings())
+    answers = []
+    for file in files:
+        outputs = port.predict(name, read_images(file), version, "grpc" if grpc else "rest")
+        for index, (logits, probabilities) in enumerate(zip(outputs["logits"], outputs["probabilities"], strict=True)):
+            answers.append(
+                {
+                    "file": str(file),
+                    "image": index,
+                    "label": int(logits.argmax()),
+                    "probabilities": probabilities.tolist(),
+                    "logits": logits.tolist(),
+                }
+            )
+    if as_json:
+        print_json(answers)
+        return
+    rows = [[answer["file"], str(answer["image"]), str(answer["label"]), f"{max(answer['probabilities']):.2%}"] for answer in answers]
+    print_table(["file", "image", "label", "probability"], rows)
+
+
+def reconcile(as_json: Json = False) -> None:
+    """Make every server serve what the registry says, and say what was changed."""
+    from serving.release import reconcile_all
+    from windtunnel.settings import load_settings
+
+    changes, problems = reconcile_all(load_settings(), lambda line: print(line, file=sys.stderr))
+    if as_json:
+        print_json({"changes": changes, "problems": problems})
+    elif not problems:
+        print("Every server serves what the registry says." if not changes else f"{len(changes)} changes.")
+    if problems:
+        raise WindtunnelError("; ".join(problems))
+
+
+def models(as_json: Json = False) -> None:
+    """List the registered versions beside what is really loaded: accuracy, aliases, server, and where each comes from."""
+    from windtunnel import registry, tracking
+    from windtunnel.settings import load_settings
+
+    settings = load_settings()
+    with tracking.reachable(settings):
+        versions = registry.list_versions(tracking.client(settings))
+    served = {name: _served(name) for name in {known.name for known in versions}}
+    if as_json:
+        print_json([{**asdict(known), "served": _state(served[known.name], known.version)} for known in versions])
+        return
+    if not versions:
+        print("No version is registered yet: train some with `windtunnel run lenet5`.")
+        return
+    rows = [
+        [
+            known.name,
+            str(known.version),
+            ", ".join(known.aliases),
+            _state(served[known.name], known.version) or "",
+            f"{known.accuracy:.2%}",
+            known.dag_run,
+            known.git_commit[:10],
+            known.data_fingerprint[:10],
+            f"{known.created:%Y-%m-%d %H:%M}",
+        ]
+        for known in versions
+    ]
+    print_table(["model", "version", "aliases", "served", "accuracy", "DAG run", "commit", "data", "created"], rows)
+
+
+def _served(name: str) -> "Served | None":
+    """What is served of a model; None where its server does not answer."""
+    from serving.server import ServerError
+    from serving.servers import connect, server_of
+    from windtunnel.settings import load_settings
+
+    try:
+        return connect(server_of(name), load_settings()).served(name)
+    except ServerError:
+        return None
+
+
+def _state(served: "Served | None", version: int) -> str | None:
+    if served is None:
+        return "no answer"
+    return "to users" if served.champion == version else "loaded" if version in served.versions else None
+
+
+def _by_hand(why: str) -> "Cause":
+    from serving.release import Cause
+
+    return Cause(getpass.getuser(), why)
+
+
+def _print_release(name: str, number: int, server: str, example: str, as_json: bool) -> None:
+    if as_json:
+        print_json({"name": name, "version": number, "server": server, "example": example})
+    else:
+        print(f"Users get {name} version {number} from {server}. Ask it: {example}")

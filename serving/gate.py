@@ -1,0 +1,58 @@
+"""The gate: may a challenger take the champion's place? Decided on the held-out accuracy of both."""
+
+import math
+from dataclasses import dataclass
+
+from windtunnel.registry import RegisteredVersion
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the gate says, and why, in a sentence."""
+
+    promote: bool
+    reason: str
+
+
+def judge(challenger: RegisteredVersion, champion: RegisteredVersion | None, margin: float) -> Verdict:
+    """Judge a challenger.
+
+    Args:
+        challenger: the version that was verified.
+        champion: the version users get, if there is one.
+        margin: by how much the challenger's accuracy, 0..1, may be below the champion's.
+    """
+    if champion is None:
+        return Verdict(True, f"{challenger.name} has no champion yet")
+    if challenger.version == champion.version:
+        return Verdict(True, f"version {champion.version} is the champion already")
+    if challenger.data_fingerprint != champion.data_fingerprint:
+        return Verdict(
+            False,
+            f"version {challenger.version} and the champion, version {champion.version}, were tested on different data: their accuracies "
+            f"cannot be compared; to promote it nevertheless: windtunnel deploy {challenger.name}@{challenger.version}",
+        )
+    below = champion.accuracy - challenger.accuracy
+    # accuracies are counts of images: what they differ by is not to be decided by the last bit of a float
+    if not below <= margin and not math.isclose(below, margin, abs_tol=1e-9):
+        return Verdict(
+            False,
+            f"version {challenger.version} has accuracy {challenger.accuracy:.2%}, {100 * below:.2f} points below the champion's, may be "
+            f"{100 * margin:.2f}; it stays challenger. To promote it nevertheless: windtunnel deploy {challenger.name}@{challenger.version}",
+        )
+    return Verdict(True, f"accuracy {challenger.accuracy:.2%}, the champion's {champion.accuracy:.2%}")
+
+
+def tabulate(challenger: RegisteredVersion, champion: RegisteredVersion | None, verdict: Verdict) -> str:
+    """Challenger against champion, as a table in Markdown."""
+    rows = [
+        ("version", lambda known: str(known.version)),
+        ("test accuracy", lambda known: f"{known.accuracy:.2%}"),
+        ("DAG run", lambda known: f"`{known.dag_run}`"),
+        ("commit", lambda known: f"`{known.git_commit[:10]}`"),
+        ("data", lambda known: f"`{known.data_fingerprint[:10]}`"),
+        ("registered", lambda known: f"{known.created:%Y-%m-%d %H:%M} UTC"),
+    ]
+    lines = [f"**{challenger.name}**: {verdict.reason}", "", "| | challenger | champion |", "|---|---|---|"]
+    lines += [f"| {what} | {show(challenger)} | {show(champion) if champion else 'none yet'} |" for what, show in rows]
+    return "\n".join(lines) + "\n"

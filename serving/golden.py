@@ -1,0 +1,58 @@
+"""Prove that a server answers what the trainer answered, on the golden set, through the real protocols."""
+
+import time
+
+import numpy as np
+from safetensors.numpy import load_file
+
+from serving.server import PROTOCOLS, Server, Version
+from windtunnel.errors import WindtunnelError
+
+TOLERANCE = 1e-5  # absolute, and relative to what is large: float32 logits reach 40, where their last digit is 4e-6
+LATE_SECONDS = 3.0  # a version that is warm answers in milliseconds
+
+
+class WrongAnswerError(WindtunnelError):
+    """A version answers otherwise than its trainer did, late, or not at all."""
+
+
+def verify(server: Server, version: Version, addressed: bool = True) -> None:
+    """Ask for the golden set, all of it at once and one image alone, over every protocol, and hold the answers against the trainer's.
+
+    Args:
+        server: the server.
+        version: the version that must answer, which is ready.
+        addressed: ask for it by its number; else as users do, who get the champion.
+
+    Raises:
+        WrongAnswerError: a label is another, a number is further away than the tolerance, or the answer came late.
+        ServerError: there was no answer.
+    """
+    golden = load_file(version.directory / "golden.safetensors")
+    number = version.number if addressed else None
+    for protocol in PROTOCOLS:
+        for images in (slice(None), slice(0, 1)):
+            asked = f"{version} on {server.name}, asked over {protocol}{'' if addressed else ' as users ask'},"
+            start = time.monotonic()
+            found = server.predict(version.name, golden["image"][images], number, protocol)
+            if (seconds := time.monotonic() - start) > LATE_SECONDS:
+                raise WrongAnswerError(f"{asked} took {seconds:.1f} s, may take {LATE_SECONDS:g} s; look for what it waits for")
+            for name in ("logits", "probabilities"):
+                _compare(f"{asked} answers {name}", found.get(name), golden[name][images])
+            if wrong := int((found["logits"].argmax(axis=1) != golden["label"][images]).sum()):
+                raise WrongAnswerError(f"{asked} gives {wrong} images another label than the trainer did; train it again")
+
+
+def _compare(what: str, found: np.ndarray | None, expected: np.ndarray) -> None:
+    if found is None or found.shape != expected.shape:
+        shape = "nothing" if found is None else f"shape {list(found.shape)}"
+        raise WrongAnswerError(
+            f"{what} of {shape}, the trainer {list(expected.shape)}; the signature is not the contract's, export it again"
+        )
+    far = ~np.isclose(found, expected, rtol=TOLERANCE, atol=TOLERANCE)  # NaN is far from everything
+    if far.any():
+        place = tuple(int(index[0]) for index in far.nonzero())
+        raise WrongAnswerError(
+            f"{what} {found[place]} at {list(place)}, the trainer {expected[place]}: {int(far.sum())} of {far.size} numbers are further away "
+            f"than {TOLERANCE:g}; it is not what was trained, train it again"
+        )

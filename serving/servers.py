@@ -1,0 +1,33 @@
+"""Which server serves what."""
+
+from serving.server import Server
+from windtunnel.errors import WindtunnelError
+from windtunnel.settings import Settings
+
+SERVERS = {"libtorch": "torchserve", "pytorch": "torchserve", "tensorflow": "tfserving"}
+"""The server of each framework's versions."""
+
+
+def connect(server: str, settings: Settings) -> Server:
+    """The server of that name, as these settings say where it is. What its protocol needs is imported with it."""
+    if server == "torchserve":
+        from serving.torchserve.server import TorchServe
+
+        return TorchServe(settings)
+    if server == "tfserving":
+        from serving.tfserving.server import TFServing
+
+        return TFServing(settings)
+    raise WindtunnelError(f"there is no server {server!r}: there are {', '.join(sorted(set(SERVERS.values())))}")
+
+
+def server_of(name: str) -> str:
+    """The server of a registered model, such as `torchserve` of `lenet5-libtorch`.
+
+    Raises:
+        WindtunnelError: no server serves what the name's framework trains.
+    """
+    framework = name.rpartition("-")[2]
+    if framework not in SERVERS:
+        raise WindtunnelError(f"{name!r} is not a registered model, its framework would be {framework!r}: `windtunnel models` lists them")
+    return SERVERS[framework]

@@ -1,0 +1,102 @@
+"""The release of one framework's version as tasks of a run, each a program that can be run again.
+
+python -m serving.tasks publish | verify | gate | promote | drill --run DIR --framework pytorch
+"""
+
+import getpass
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from serving import drill as fire_drill
+from serving.gate import judge, tabulate
+from serving.release import Cause, Release
+from windtunnel.errors import WindtunnelError
+from windtunnel.files import write_atomically, write_json
+from windtunnel.program import run_app
+from windtunnel.run import Run
+from windtunnel.settings import load_settings
+from windtunnel.spec import Framework
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+
+Directory = Annotated[Path, typer.Option(help="The run's directory.")]
+Which = Annotated[Framework, typer.Option(help="The framework whose version is released.")]
+SKIPPED = 99  # the exit status by which Airflow's operators know that a task has nothing to do
+
+
+@app.command()
+def publish(run: Directory, framework: Which) -> None:
+    """Load the version beside those that are served, and warm it."""
+    release, number = _release(run, framework)
+    release.publish(number)
+    print(f"{release.name} version {number} is loaded on {release.server.name}, and answers to its number alone")
+
+
+@app.command()
+def verify(run: Directory, framework: Which) -> None:
+    """Hold the server's answers against the trainer's, over REST and gRPC."""
+    release, number = _release(run, framework)
+    release.verify(number)
+    print(f"{release.name} version {number} answers on {release.server.name} what its trainer answered, over REST and gRPC")
+
+
+@app.command()
+def gate(run: Directory, framework: Which, margin: Annotated[float, typer.Option(min=0, max=1)]) -> None:
+    """Decide whether the version may take the champion's place."""
+    from windtunnel import registry, tracking
+
+    registered = _registered(run, framework)
+    settings = load_settings()
+    with tracking.reachable(settings):
+        versions = registry.list_versions(tracking.client(settings), registered["name"])
+    challenger = next(known for known in versions if known.version == registered["version"])
+    champion = next((known for known in versions if "champion" in known.aliases), None)
+    verdict = judge(challenger, champion, margin)
+    file = Run(run).gate(framework)
+    write_json(file, {"promote": verdict.promote, "reason": verdict.reason})
+    write_atomically(file.with_suffix(".md"), tabulate(challenger, champion, verdict).encode())
+    print(verdict.reason)
+    if not verdict.promote:
+        sys.exit(SKIPPED)
+
+
+@app.command()
+def promote(
+    run: Directory, framework: Which, approved_by: Annotated[str, typer.Option(help="Who approved it, if somebody was asked.")] = ""
+) -> None:
+    """Let users get the version."""
+    release, number = _release(run, framework)
+    here = Run(run)
+    reason = json.loads(here.gate(framework).read_text())["reason"]
+    release.promote(number, Cause(approved_by or getpass.getuser(), f"approved; {reason}" if approved_by else reason, here.name))
+    how = release.server.example(release.name)
+    write_json(here.released(framework), {"name": release.name, "version": number, "server": release.server.name, "example": how})
+    print(f"users get {release.name} version {number} from {release.server.name}; ask it: {how}")
+
+
+@app.command()
+def drill(run: Directory, framework: Which) -> None:
+    """Publish a broken version, and see that it is turned away while the champion answers."""
+    release, number = _release(run, framework)
+    print(fire_drill.drill(release, number))
+
+
+def _release(run: Path, framework: Framework) -> tuple[Release, int]:
+    registered = _registered(run, framework)
+    return Release(load_settings(), registered["name"]), registered["version"]
+
+
+def _registered(run: Path, framework: Framework) -> dict[str, Any]:
+    file = Run(run).registered(framework)
+    try:
+        return json.loads(file.read_text())
+    except OSError as error:
+        raise WindtunnelError(f"{file} cannot be read ({error.strerror}): run the `register` task of {framework} first") from error
+
+
+if __name__ == "__main__":
+    run_app(app)

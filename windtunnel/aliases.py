@@ -1,0 +1,70 @@
+"""The registry's aliases: which version of a registered model is its champion, which was it before, which is being judged.
+
+They are the wanted state of the model servers. Read and set over MLflow's REST API, since its client takes longer to import
+than a rollback may take: https://mlflow.org/docs/latest/rest-api.html
+"""
+
+from typing import Any, Literal, get_args
+
+import httpx
+
+from windtunnel.errors import WindtunnelError
+from windtunnel.settings import Settings
+
+Alias = Literal["champion", "previous", "challenger"]
+ALIASES: tuple[Alias, ...] = get_args(Alias)
+
+
+class Aliases:
+    """The aliases of the platform's registry.
+
+    Raises, from every method:
+        WindtunnelError: MLflow does not answer, or there is no such registered model.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._url = settings.mlflow_url
+        self._http = httpx.Client(base_url=f"{self._url}/api/2.0/mlflow/registered-models", timeout=30, trust_env=False)
+
+    def all(self) -> dict[str, dict[str, int]]:
+        """Of every registered model its versions by alias."""
+        models: list[dict[str, Any]] = []
+        page: dict[str, str] = {}
+        while True:
+            reply = self._request("GET", "/search", params={"max_results": 1000, **page})
+            models += reply.get("registered_models", [])
+            if not reply.get("next_page_token"):
+                return {model["name"]: _by_alias(model) for model in models}
+            page = {"page_token": reply["next_page_token"]}
+
+    def of(self, name: str) -> dict[str, int]:
+        """A registered model's versions by alias."""
+        return _by_alias(self._request("GET", "/get", params={"name": name})["registered_model"])
+
+    def move(self, name: str, alias: Alias, number: int | None) -> None:
+        """Let an alias point to a version, or to none."""
+        if number is None:
+            self._request("DELETE", "/alias", params={"name": name, "alias": alias})
+        else:
+            self._request("POST", "/alias", json={"name": name, "alias": alias, "version": str(number)})
+
+    def _request(self, method: str, path: str, **arguments: Any) -> Any:
+        try:
+            reply = self._http.request(method, path, **arguments)
+            reply.raise_for_status()
+        except httpx.HTTPStatusError as error:
+            raise WindtunnelError(f"MLflow at {self._url}: {_message(error.response)}; `windtunnel models` lists what there is") from error
+        except httpx.HTTPError as error:
+            raise WindtunnelError(f"MLflow at {self._url} does not answer ({error}); see `windtunnel status`") from error
+        return reply.json()
+
+
+def _by_alias(model: dict[str, Any]) -> dict[str, int]:
+    return {each["alias"]: int(each["version"]) for each in model.get("aliases", [])}
+
+
+def _message(reply: httpx.Response) -> str:
+    try:
+        return str(reply.json()["message"]).splitlines()[0]
+    except (ValueError, KeyError, TypeError):
+        return f"{reply.status_code} {reply.reason_phrase}"
