@@ -82,8 +82,8 @@ class Trainer(ABC):
 
     @staticmethod
     @abstractmethod
-    def load(path: Path) -> Model:
-        """Read what `save` wrote."""
+    def load(path: Path) -> dict[Path, Model]:
+        """Read what `save` wrote: a model for each file or directory that holds it in another form."""
 
 
 def main(trainer: type[Trainer]) -> None:
@@ -214,17 +214,18 @@ def verify(trainer: type[Trainer], directory: Path) -> None:
         golden = load_file(directory / "golden.safetensors")
     except OSError as error:
         raise WindtunnelError(f"{directory / 'golden.safetensors'} cannot be read ({error}): train again") from error
-    outputs = trainer.load(directory / trainer.export)(golden["image"])
     names = ("logits", "probabilities")
-    difference = max(float(np.abs(outputs[name] - golden[name]).max()) for name in names)
-    close = all(np.allclose(outputs[name], golden[name], rtol=TOLERANCE, atol=TOLERANCE) for name in names)
-    wrong = int((outputs["logits"].argmax(axis=1) != golden["label"]).sum())
-    if not close or wrong:
-        raise WindtunnelError(
-            f"{directory / trainer.export} differs from its golden set by {difference:.1e} (allowed are {TOLERANCE:.0e}, absolute and "
-            f"relative) and in {wrong} labels of {len(golden['label'])}: train again"
-        )
-    report(f"verified against the golden set  largest difference {difference:.1e}")
+    for path, model in trainer.load(directory / trainer.export).items():
+        outputs = model(golden["image"])
+        difference = max(float(np.abs(outputs[name] - golden[name]).max()) for name in names)
+        close = all(np.allclose(outputs[name], golden[name], rtol=TOLERANCE, atol=TOLERANCE) for name in names)
+        wrong = int((outputs["logits"].argmax(axis=1) != golden["label"]).sum())
+        if not close or wrong:
+            raise WindtunnelError(
+                f"{path} differs from its golden set by {difference:.1e} (allowed are {TOLERANCE:.0e}, absolute and "
+                f"relative) and in {wrong} labels of {len(golden['label'])}: train again"
+            )
+        report(f"{path.name} verified against the golden set  largest difference {difference:.1e}")
 
 
 def verify_in_fresh_process(trainer: type[Trainer], directory: Path) -> None:

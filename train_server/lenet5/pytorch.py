@@ -107,10 +107,10 @@ class PyTorch(Trainer):
         torch.jit.script(self.served.eval()).save(path)
 
     @staticmethod
-    def load(path: Path) -> Model:
+    def load(path: Path) -> dict[Path, Model]:
         """Read TorchScript."""
         served = torch.jit.load(path)
-        return lambda image: {name: output.numpy(force=True) for name, output in served(torch.from_numpy(image)).items()}
+        return {path: lambda image: {name: output.numpy(force=True) for name, output in served(torch.from_numpy(image)).items()}}
 
 
 if __name__ == "__main__":

@@ -29,6 +29,8 @@ with no_stderr():  # while it is being imported, TensorFlow logs whatever the le
     from tensorflow_serving.apis.predict_pb2 import PredictRequest
     from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog, PredictLog
 
+    from train_server.lenet5 import litert
+
 PIXELS = tf.TensorSpec([None, 28, 28, 1], tf.float32, name="image")
 
 
@@ -67,7 +69,7 @@ class TensorFlow(Trainer):
     """TensorFlow with an epoch as one graph."""
 
     framework = "tensorflow"
-    packages = ("tensorflow", "tensorflow-serving-api")
+    packages = ("tensorflow", "tensorflow-serving-api", "ai-edge-litert")
     export = "saved_model"
 
     def __init__(self, conditions: Conditions, dtype: str) -> None:
@@ -142,8 +144,10 @@ class TensorFlow(Trainer):
         return {name: np.concatenate([output[name] for output in outputs]) for name in ("probabilities", "logits")}
 
     def save(self, path: Path) -> None:
-        """Write a SavedModel with `serving_default` and a warm-up request."""
+        """Write a SavedModel with `serving_default`, a warm-up request, and its LiteRT form."""
         tf.saved_model.save(self.model, str(path), signatures={"serving_default": self.model.serve})
+        with no_stderr():
+            (path / litert.FILE).write_bytes(litert.convert(path))
         # TensorFlow Serving replays these requests before it answers the first user.
         request = PredictRequest(inputs={"image": tf.make_tensor_proto(self.warm_up_image)})
         request.model_spec.name = "lenet5-tensorflow"
@@ -154,11 +158,16 @@ class TensorFlow(Trainer):
             writer.write(PredictionLog(predict_log=PredictLog(request=request)).SerializeToString())
 
     @staticmethod
-    def load(path: Path) -> Model:
-        """Read a SavedModel."""
+    def load(path: Path) -> dict[Path, Model]:
+        """Read a SavedModel, and its LiteRT form."""
         model = tf.saved_model.load(str(path))
         serve = model.signatures["serving_default"]
-        return lambda image: {name: output.numpy() for name, output in serve(image=tf.constant(image)).items()}
+        with no_stderr():
+            lite = litert.load(path / litert.FILE)
+        return {
+            path: lambda image: {name: output.numpy() for name, output in serve(image=tf.constant(image)).items()},
+            path / litert.FILE: lite,
+        }
 
 
 def from_pytorch(name: str, weight: np.ndarray) -> np.ndarray:

@@ -1,9 +1,19 @@
+import shutil
+
 import numpy as np
 import pytest
 from adam import follow
+from ai_edge_litert.interpreter import Interpreter
+from flatbuffers import flexbuffers
+from job import run
 from safetensors.numpy import load_file
+from tensorflow.core.protobuf.meta_graph_pb2 import SignatureDef
+from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
+from tensorflow.lite.tools import flatbuffer_utils
 
+from train_server.lenet5 import litert
 from train_server.lenet5.tensorflow import TensorFlow, from_pytorch, tf, to_pytorch
+from train_server.train import PROGRAMS
 from train_server.trainer import load_conditions
 
 # As the trainer sets them for one thread: TensorFlow, once it has run anything, lets nobody change them.
@@ -17,6 +27,11 @@ def serve(trained):
     serve = model.signatures["serving_default"]
     serve.keep = model  # its variables live as long as the model does
     return serve
+
+
+@pytest.fixture(scope="module")
+def lite(trained):
+    return trained("tensorflow") / "saved_model" / "model.tflite"
 
 
 @pytest.fixture(scope="module")
@@ -38,6 +53,50 @@ def test_the_signature_names_its_input_and_outputs(serve):
         "logits": ([None, 10], tf.float32),
         "probabilities": ([None, 10], tf.float32),
     }
+
+
+@pytest.mark.parametrize("count", [1, 8, 64])
+def test_litert_answers_any_number_of_images(lite, golden, count):
+    runner = Interpreter(str(lite)).get_signature_runner("serving_default")
+    wanted = {name: np.concatenate([value, value])[:count] for name, value in golden.items()}
+    outputs = runner(image=wanted["image"])
+    assert {(name, output.dtype.name, output.shape) for name, output in outputs.items()} == {
+        ("logits", "float32", (count, 10)),
+        ("probabilities", "float32", (count, 10)),
+    }
+    for name, output in outputs.items():
+        assert np.abs(output - wanted[name]).max() <= 1e-5
+
+
+def test_litert_has_the_signature_where_tensorflow_serving_reads_it(lite):
+    model = flatbuffer_utils.read_model(str(lite))
+    (buffer,) = (metadata.buffer for metadata in model.metadata if metadata.name == b"signature_defs_metadata")
+    signatures = flexbuffers.GetRoot(bytes(model.buffers[buffer].data)).AsMap
+    assert [key.AsKey for key in signatures.Keys] == ["serving_default"]
+    assert signatures["serving_default"].IsString
+    signature = SignatureDef.FromString(signatures["serving_default"].AsStringBytes)
+    graph = SavedModel.FromString((lite.parent / "saved_model.pb").read_bytes()).meta_graphs[0]
+    assert signature == graph.signature_def["serving_default"]
+    # the names by which the signature finds its tensors
+    (subgraph,) = model.subgraphs
+    names = {subgraph.tensors[tensor].name.decode() for tensor in [*subgraph.inputs, *subgraph.outputs]}
+    assert {info.name for info in [*signature.inputs.values(), *signature.outputs.values()]} == names
+
+
+def test_litert_is_the_same_bytes_again(lite):
+    assert litert.convert(lite.parent) == lite.read_bytes()
+
+
+def test_a_litert_form_that_answers_otherwise_is_refused(trained, tmp_path):
+    shutil.copytree(trained("tensorflow"), tmp_path, dirs_exist_ok=True)
+    file = tmp_path / "saved_model" / "model.tflite"
+    model = flatbuffer_utils.read_model(str(file))
+    weights = max((buffer for buffer in model.buffers if buffer.data is not None), key=lambda buffer: len(buffer.data))  # C5's
+    weights.data = (-weights.data.view(np.float32)).view(np.uint8)
+    flatbuffer_utils.write_model(model, str(file))
+    done = run([*PROGRAMS["tensorflow"], "--verify", str(tmp_path)])
+    assert done.returncode == 1
+    assert f"error: {file} differs from its golden set by" in done.stderr
 
 
 def test_the_warm_up_record_is_a_request_that_the_signature_answers(trained, serve, golden):
