@@ -20,9 +20,7 @@ Why = Annotated[str, typer.Option(help="The reason, for the audit log.")]
 
 
 def deploy(
-    version: Annotated[
-        str, typer.Argument(help="NAME, NAME@VERSION or NAME@ALIAS; NAME alone is its newest.", metavar="NAME[@VERSION|@ALIAS]")
-    ],
+    version: Annotated[str, typer.Argument(help="NAME alone is its newest version.", metavar="NAME[@VERSION|@ALIAS]")],
     why: Why = "deployed by hand",
     as_json: Json = False,
 ) -> None:
@@ -52,9 +50,7 @@ def rollback(name: Name, why: Why = "rolled back by hand", as_json: Json = False
 def predict(
     name: Name,
     files: Annotated[list[Path], typer.Argument(help="Pictures (PNG, JPEG), arrays (.npy) or IDX files.", metavar="FILE…")],
-    server: Annotated[
-        str | None, typer.Option(help="The server to ask: torchserve or tfserving; by default the one that has the model.")
-    ] = None,
+    server: Annotated[str | None, typer.Option(help="torchserve or tfserving; by default the one that has the model.")] = None,
     version: Annotated[int | None, typer.Option(help="The version to ask; by default the champion.")] = None,
     grpc: Annotated[bool, typer.Option("--grpc", help="Ask over gRPC; by default over REST.")] = False,
     as_json: Json = False,

@@ -38,7 +38,7 @@ def judge(challenger: RegisteredVersion, champion: RegisteredVersion | None, mar
         return Verdict(
             False,
             f"version {challenger.version} has accuracy {challenger.accuracy:.2%}, {100 * below:.2f} points below the champion's, may be "
-            f"{100 * margin:.2f}; it stays challenger. To promote it nevertheless: windtunnel deploy {challenger.name}@{challenger.version}",
+            f"{100 * margin:.2f}; to promote it nevertheless: windtunnel deploy {challenger.name}@{challenger.version}",
         )
     return Verdict(True, f"accuracy {challenger.accuracy:.2%}, the champion's {champion.accuracy:.2%}")
 

@@ -46,13 +46,11 @@ def verify(server: Server, version: Version, addressed: bool = True) -> None:
 def _compare(what: str, found: np.ndarray | None, expected: np.ndarray) -> None:
     if found is None or found.shape != expected.shape:
         shape = "nothing" if found is None else f"shape {list(found.shape)}"
-        raise WrongAnswerError(
-            f"{what} of {shape}, the trainer {list(expected.shape)}; the signature is not the contract's, export it again"
-        )
+        raise WrongAnswerError(f"{what} of {shape}, the trainer {list(expected.shape)}; export it again, as the contract says")
     far = ~np.isclose(found, expected, rtol=TOLERANCE, atol=TOLERANCE)  # NaN is far from everything
     if far.any():
         place = tuple(int(index[0]) for index in far.nonzero())
         raise WrongAnswerError(
-            f"{what} {found[place]} at {list(place)}, the trainer {expected[place]}: {int(far.sum())} of {far.size} numbers are further away "
-            f"than {TOLERANCE:g}; it is not what was trained, train it again"
+            f"{what} {found[place]} at {list(place)}, the trainer {expected[place]}: {int(far.sum())} of {far.size} numbers are "
+            f"further away than {TOLERANCE:g}; it is not what was trained, train it again"
         )

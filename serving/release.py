@@ -97,9 +97,7 @@ class Release:
         """
         previous = self._aliases.of(self.name).get("previous")
         if previous is None:
-            raise WindtunnelError(
-                f"{self.name} has no previous version to go back to: choose one with `windtunnel deploy {self.name}@VERSION`"
-            )
+            raise WindtunnelError(f"{self.name} has no previous version: choose one with `windtunnel deploy {self.name}@VERSION`")
         self.promote(previous, cause)
         return previous
 
