@@ -1,0 +1,106 @@
+"""The body of a request as JSON: what TensorFlow Serving accepts (NaN and the infinities too), and its words for what is wrong."""
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from serving.tfserving.embedded.errors import invalid_argument
+
+EXCERPT = 200  # characters of a value that an error quotes
+
+# Python's words for a syntax error, and those of RapidJSON, with which TensorFlow Serving reads.
+_SYNTAX = {
+    "Expecting value": "Invalid value.",
+    "Expecting property name enclosed in double quotes": "Missing a name for object member.",
+    "Illegal trailing comma before end of object": "Missing a name for object member.",
+    "Illegal trailing comma before end of array": "Invalid value.",
+    "Expecting ':' delimiter": "Missing a colon after a name of object member.",
+    "Expecting ',' delimiter": "Missing a comma or ] or } after a value.",
+    "Extra data": "The document root must not be followed by other values.",
+    "Unterminated string starting at": "Missing a closing quotation mark in string.",
+    "Invalid control character at": "Invalid encoding in string.",
+    "Invalid \\escape": "Invalid escape character in string.",
+    "Invalid \\uXXXX escape": "Incorrect hex digit after \\u escape in string.",
+}
+
+
+@dataclass(frozen=True)
+class Document:
+    """A request's body, read.
+
+    Attributes:
+        members: the members of its top object.
+        booleans: whether `true` or `false` may be somewhere in it, which numpy would take for numbers.
+    """
+
+    members: dict[str, Any]
+    booleans: bool
+
+    @property
+    def signature_name(self) -> str:
+        """The signature that is asked, empty for the default one."""
+        name = self.members.get("signature_name", "")
+        if not isinstance(name, str):
+            raise self.wrong("not formatted correctly. 'signature_name' key must be a string value.")
+        return name
+
+    def wrong(self, problem: str) -> Exception:
+        """The error that the document as a whole is not what was expected."""
+        return invalid_argument(f"JSON Value: {excerpt(self.members)} {problem}")
+
+
+def read(body: bytes) -> Document:
+    """Read a request's body.
+
+    Args:
+        body: JSON in UTF-8.
+
+    Raises:
+        ServingError: it is not JSON, or no object; the text says where.
+    """
+    try:
+        members = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        members = _read_slowly(body)
+    if not isinstance(members, dict):
+        raise invalid_argument(f"JSON Value: {excerpt(members)} Is not object")
+    return Document(members, b"true" in body or b"false" in body)
+
+
+def _read_slowly(body: bytes) -> Any:
+    """What orjson does not read: NaN, Infinity and -Infinity. Python's reader also says where an error is."""
+    try:
+        text = body.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise _parse_error("Invalid encoding in string.", error.start) from None
+    if not text.strip():
+        raise invalid_argument("JSON Parse error: The document is empty")
+    try:
+        value = json.loads(text)
+        if "\\u" in text:
+            json.dumps(value, ensure_ascii=False).encode()
+    except json.JSONDecodeError as error:
+        raise _parse_error(_SYNTAX.get(error.msg, error.msg), len(text[: error.pos].encode())) from None
+    except UnicodeEncodeError:
+        raise invalid_argument("JSON Parse error: The surrogate pair in string is invalid.") from None
+    except RecursionError:
+        raise invalid_argument("JSON Parse error: Lists and objects are nested too deep. A tensor has a list per dimension.") from None
+    except ValueError as error:  # an integer of more than 4,300 digits
+        raise invalid_argument(f"JSON Parse error: {error}") from None
+    return value
+
+
+def _parse_error(problem: str, offset: int) -> Exception:
+    return invalid_argument(f"JSON Parse error: {problem} at offset: {offset}")
+
+
+def excerpt(value: Any) -> str:
+    """The beginning of a value as JSON. The whole of it might be as large as the request."""
+    text = ""
+    for chunk in json.JSONEncoder(ensure_ascii=False).iterencode(value):
+        text += chunk[: EXCERPT + 1]
+        if len(text) > EXCERPT:
+            return text[:EXCERPT] + "…"
+    return text

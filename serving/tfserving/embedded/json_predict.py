@@ -1,0 +1,170 @@
+"""Predict in JSON: a request's tensors by row (`instances`) or by column (`inputs`), and the reply in the same format.
+
+https://www.tensorflow.org/tfx/serving/api_rest#predict_api
+"""
+
+import base64
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import orjson
+
+from serving.tfserving.embedded.errors import ServingError, invalid_argument
+from serving.tfserving.embedded.json_document import Document, excerpt
+from serving.tfserving.embedded.json_tensor import is_base64, tensor
+
+Tensors = dict[str, np.ndarray]
+
+
+def inputs(document: Document, dtypes: Mapping[str, np.dtype]) -> tuple[Tensors, bool]:
+    """The tensors of a request.
+
+    Args:
+        document: the request.
+        dtypes: the type of each input of the signature, by name.
+
+    Returns:
+        the tensors, and whether they were given by row.
+
+    Raises:
+        ServingError: they are missing, or not what the signature takes.
+    """
+    members = document.members
+    if "instances" in members and "inputs" in members:
+        raise document.wrong("Not formatted correctly expecting only one of 'inputs' or 'instances' keys to exist")
+    if "instances" in members:
+        instances = members["instances"]
+        if not isinstance(instances, list):
+            raise document.wrong("Expecting 'instances' to be an list/array")
+        if not instances:
+            raise document.wrong("No values in 'instances' array")
+        return _by_row(instances, dtypes, document.booleans), True
+    if "inputs" in members:
+        return _by_column(members["inputs"], dtypes, document.booleans), False
+    raise invalid_argument("Missing 'inputs' or 'instances' key")
+
+
+def _by_column(value: Any, dtypes: Mapping[str, np.dtype], booleans: bool) -> Tensors:
+    if not _is_object(value):
+        name = _only(dtypes, "inputs is a plain value/list, but expecting an object")
+        return {name: tensor(value, dtypes[name], booleans)}
+    for name in dtypes:
+        if name not in value:
+            raise invalid_argument(f"Missing named input: {name} in 'inputs' object.")
+    return {name: tensor(value[name], dtype, booleans) for name, dtype in dtypes.items()}
+
+
+def _by_row(instances: list[Any], dtypes: Mapping[str, np.dtype], booleans: bool) -> Tensors:
+    if not _is_object(instances[0]):
+        name = _only(dtypes, "instances is a plain list, but expecting list of objects")
+        for item, instance in enumerate(instances):
+            if _is_object(instance):
+                raise invalid_argument(f"Expecting value/list but got object at item {item} of input list")
+        return {name: _stack(instances, dtypes[name], booleans, "")}
+    for item, instance in enumerate(instances):
+        if not _is_object(instance):
+            raise invalid_argument(f"Expecting object but got list at item {item} of input list")
+        if instance.keys() != dtypes.keys():
+            raise invalid_argument(
+                f"Failed to process element: {item} of 'instances' list. JSON object: {excerpt(instance)} "
+                f"keys must be equal to: {','.join(sorted(dtypes))}"
+            )
+    return {name: _stack([instance[name] for instance in instances], dtype, booleans, f" key: {name}") for name, dtype in dtypes.items()}
+
+
+def _stack(rows: list[Any], dtype: np.dtype, booleans: bool, key: str) -> np.ndarray:
+    """Rows as one tensor. Where that fails, it is done again row by row, to say which one it is."""
+    try:
+        return tensor(rows, dtype, booleans)
+    except ServingError:
+        arrays: list[np.ndarray] = []
+        for item, row in enumerate(rows):
+            try:
+                arrays.append(tensor(row, dtype, booleans))
+                _same_shape(arrays[0], arrays[-1])
+            except ServingError as error:
+                message = f"Failed to process element: {item}{key} of 'instances' list. Error: {error.code.name}: {error.message}"
+                raise ServingError(error.code, message) from None
+        raise
+
+
+def _same_shape(first: np.ndarray, other: np.ndarray) -> None:
+    if other.size != first.size:
+        raise invalid_argument(f"Expecting tensor size: {first.size} but got: {other.size}")
+    if other.shape != first.shape:
+        expected, found = (f"[{','.join(map(str, array.shape))}]" for array in (first, other))
+        raise invalid_argument(f"Expecting shape {expected} but got: {found}")
+
+
+def _is_object(value: Any) -> bool:
+    return isinstance(value, dict) and not is_base64(value)
+
+
+def _only(dtypes: Mapping[str, np.dtype], problem: str) -> str:
+    if len(dtypes) != 1:
+        raise invalid_argument(f"{problem} as multiple input tensors required as per tensorinfo_map")
+    return next(iter(dtypes))
+
+
+def reply(outputs: Tensors, by_row: bool) -> bytes:
+    """The reply to a Predict request; a single output stands without its name.
+
+    Args:
+        outputs: the answer's tensors, by name; strings as `bytes`.
+        by_row: as the request was.
+
+    Raises:
+        ServingError: the outputs do not have a row for each instance, or a type that JSON has no form for.
+    """
+    values = {name: _writable(name, array) for name, array in outputs.items()}
+    if not by_row:
+        return write({"outputs": values if len(values) > 1 else next(iter(values.values()))})
+    sizes = {name: _rows(name, array) for name, array in outputs.items()}
+    size = next(iter(sizes.values()))
+    for name, other in sizes.items():
+        if other != size:
+            raise invalid_argument(f"Tensor name: {name} has inconsistent batch size: {other} expecting: {size}")
+    if len(values) == 1:
+        return write({"predictions": next(iter(values.values()))})
+    return write({"predictions": [{name: value[row] for name, value in values.items()} for row in range(size)]})
+
+
+def _rows(name: str, array: np.ndarray) -> int:
+    if array.ndim == 0:
+        raise invalid_argument(f"Tensor name: {name} has no shape information")
+    return array.shape[0]
+
+
+def _writable(name: str, array: np.ndarray) -> Any:
+    """An output as what `write` can write: numbers as arrays, strings as lists."""
+    if array.dtype == object:
+        as_bytes = name.endswith("_bytes")
+        return np.vectorize(lambda value: _text(value, as_bytes), otypes=[object])(array).tolist() if array.size else array.tolist()
+    if array.dtype.kind not in "biuf":
+        raise invalid_argument(f"Failed to write JSON value for tensor type: {array.dtype}")
+    return np.ascontiguousarray(array) if array.ndim else array[()]
+
+
+def _text(value: bytes, as_bytes: bool) -> str | dict[str, str]:
+    """A string, or `{"b64": …}` in an output whose name says that it has bytes, and for what is no text."""
+    if not as_bytes:
+        try:
+            return value.decode()
+        except UnicodeDecodeError:
+            pass
+    return {"b64": base64.b64encode(value).decode()}
+
+
+def write(value: Any) -> bytes:
+    """JSON with arrays in it. NaN and the infinities are written as TensorFlow Serving writes them, which orjson would not."""
+    text = orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY)
+    return json.dumps(value, default=_plain).encode() if b"null" in text else text
+
+
+def _plain(value: Any) -> Any:
+    """An array or a number of numpy as Python's, which JSON's own writer writes. A float32 keeps its short decimal form."""
+    if value.dtype == np.float32:
+        return value.astype(str).astype(float).tolist()
+    return value.tolist()
