@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from serving import drill as fire_drill
+from serving.drill import drill as hold_drill
 from serving.gate import judge, tabulate
 from serving.release import Cause, Release
 from windtunnel.errors import WindtunnelError
@@ -82,7 +82,7 @@ def promote(
 def drill(run: Directory, framework: Which) -> None:
     """Publish a broken version, and see that it is turned away while the champion answers."""
     release, number = _release(run, framework)
-    print(fire_drill.drill(release, number))
+    print(hold_drill(release, number))
 
 
 def _release(run: Path, framework: Framework) -> tuple[Release, int]:

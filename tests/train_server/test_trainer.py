@@ -7,9 +7,9 @@ import subprocess
 
 import numpy as np
 import pytest
-from job import REPOSITORY, run, write_idx
 from safetensors.numpy import load_file, save_file
 
+from tests.job import REPOSITORY, run, write_idx
 from train_server.train import PROGRAMS
 from train_server.trainer import load_conditions
 from windtunnel.errors import WindtunnelError

@@ -15,7 +15,7 @@ from windtunnel.files import sha256
 from windtunnel.run import Run
 from windtunnel.spec import Spec
 
-REPOSITORY = Path(__file__).parents[2]
+REPOSITORY = Path(__file__).parents[1]
 
 
 def write_idx(file: Path, array: np.ndarray) -> None:

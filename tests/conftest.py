@@ -4,8 +4,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from job import Job, write_idx
 
+from tests.job import Job, write_idx
 from windtunnel.spec import Spec
 
 
@@ -30,14 +30,14 @@ def make_job(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Job]:
 
 
 @pytest.fixture(scope="session")
-def trained(make_job: Callable[..., Job], tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """The version of a framework, trained once by its real program; all from the same conditions."""
-    job = make_job()
+def trained(make_job: Callable[..., Job], tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """The version of a framework, trained once by its real program; all of one seed from the same conditions."""
+    jobs = cache(lambda seed: make_job(seed=seed))
 
     @cache
-    def train(framework: str) -> Path:
+    def train(framework: str, seed: int = 1) -> Path:
         out = tmp_path_factory.mktemp(framework) / "version"
-        done = job.run(framework, out)
+        done = jobs(seed).run(framework, out)
         assert (done.returncode, done.stderr) == (0, "")
         return out
 
