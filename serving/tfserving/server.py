@@ -115,7 +115,7 @@ class TFServing(Server):
 
     def example(self, name: str) -> str:
         """Python turns the picture into JSON, curl asks."""
-        pixels = 'numpy.array(Image.open("digit.png").convert("L").resize((28, 28)))[None, :, :, None].tolist()'
+        pixels = 'numpy.array(Image.open("digit.png").convert("L").resize((28, 28), Image.BOX))[None, :, :, None].tolist()'
         script = f'import json, numpy; from PIL import Image; print(json.dumps({{"inputs": {pixels}}}))'
         return f"python -c '{script}' | curl -s -d @- {self._client.rest_url}/{name}:predict"
 
