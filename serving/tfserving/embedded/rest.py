@@ -1,0 +1,213 @@
+"""TensorFlow Serving's REST API, an ASGI application.
+
+https://www.tensorflow.org/tfx/serving/api_rest, tensorflow_serving/model_servers/http_rest_api_handler.cc
+"""
+
+import asyncio
+import logging
+import re
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+from urllib.parse import unquote
+
+import grpc
+import numpy as np
+import orjson
+from google.protobuf import json_format
+from tensorflow.core.protobuf import meta_graph_pb2
+from tensorflow_serving.apis import get_model_metadata_pb2
+
+from serving.tfserving.embedded import json_document, json_examples, json_predict, metrics, rest_body
+from serving.tfserving.embedded.core import Core, State
+from serving.tfserving.embedded.errors import ServingError, invalid_argument, not_found
+from serving.tfserving.embedded.rest_body import Disconnected, HttpError, Receive
+from serving.tfserving.embedded.tensors import NUMPY
+
+Send = Callable[[dict[str, Any]], Awaitable[None]]
+
+_TARGET = r"(?:/versions/(?P<version>[0-9]+)|/labels/(?P<label>[^/:]+))?"
+_POST = re.compile(rf"/v1/models/(?P<name>[^/:]+){_TARGET}:(?P<method>classify|regress|predict)", re.IGNORECASE)
+_GET = re.compile(rf"/v1/models(?:/(?P<name>[^/:]+))?{_TARGET}(?P<metadata>/metadata)?", re.IGNORECASE)
+_USAGE = (
+    "ask with GET /v1/models/NAME[/versions/N|/labels/L][/metadata] or POST /v1/models/NAME[/versions/N|/labels/L]:predict|classify|regress"
+)
+
+_STATUS = {
+    grpc.StatusCode.CANCELLED: 499,
+    grpc.StatusCode.INVALID_ARGUMENT: 400,
+    grpc.StatusCode.DEADLINE_EXCEEDED: 504,
+    grpc.StatusCode.NOT_FOUND: 404,
+    grpc.StatusCode.ALREADY_EXISTS: 409,
+    grpc.StatusCode.PERMISSION_DENIED: 403,
+    grpc.StatusCode.RESOURCE_EXHAUSTED: 429,
+    grpc.StatusCode.FAILED_PRECONDITION: 400,
+    grpc.StatusCode.ABORTED: 409,
+    grpc.StatusCode.OUT_OF_RANGE: 400,
+    grpc.StatusCode.UNIMPLEMENTED: 501,
+    grpc.StatusCode.UNAVAILABLE: 503,
+    grpc.StatusCode.UNAUTHENTICATED: 401,
+}
+"""HTTP's status of a gRPC code, as in tensorflow_serving/model_servers/http_server.cc; 500 for all others."""
+
+_CORS = [
+    (b"access-control-allow-origin", b"*"),
+    (b"access-control-allow-methods", b"POST, GET"),
+    (b"access-control-allow-headers", b"Content-Type"),
+]
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class RestOptions:
+    """How REST is served; the fields are the command line's flags.
+
+    Attributes:
+        timeout_in_ms: how long a prediction may take; 0 for as long as it does.
+        enable_cors_support: let pages of other origins ask.
+        prometheus_path: where the metrics are; None for nowhere.
+    """
+
+    timeout_in_ms: int = 30_000
+    enable_cors_support: bool = False
+    prometheus_path: str | None = metrics.PATH
+
+
+class _Reply(NamedTuple):
+    status: int
+    body: bytes
+    content_type: bytes = b"application/json"
+
+
+class _Target(NamedTuple):
+    """What a path names."""
+
+    name: str
+    version: int | None
+    label: str | None
+
+
+class Application:
+    """The ASGI application, to be run on the core's loop."""
+
+    def __init__(self, core: Core, options: RestOptions) -> None:
+        """Answer for a core."""
+        self._core = core
+        self._options = options
+        self._timeout = options.timeout_in_ms / 1000 if options.timeout_in_ms > 0 else None
+        self._headers = _CORS if options.enable_cors_support else []
+        self._names: set[str] = set()
+
+    async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
+        """Answer one request, whatever it is."""
+        unread = False
+        try:
+            reply = await self._answer(scope, receive)
+        except ServingError as error:
+            reply = _error(_STATUS.get(error.code, 500), error.message)
+        except HttpError as error:
+            reply = _error(error.status, error.message)
+            unread = error.unread
+        except Disconnected:
+            return
+        except Exception as error:
+            _log.exception("%s %s failed", scope["method"], scope["path"])
+            reply = _error(500, f"Internal error: {type(error).__name__}. The server's log says more")
+        headers = [(b"content-type", reply.content_type), (b"content-length", b"%d" % len(reply.body)), *self._headers]
+        if unread:
+            headers.append((b"connection", b"close"))
+        await send({"type": "http.response.start", "status": reply.status, "headers": headers})
+        await send({"type": "http.response.body", "body": reply.body, "more_body": unread})
+        if unread:
+            await rest_body.discard(receive)
+            await send({"type": "http.response.body"})
+
+    async def _answer(self, scope: dict[str, Any], receive: Receive) -> _Reply:
+        method, path = scope["method"], scope["raw_path"].decode("latin-1")
+        if path == self._options.prometheus_path:
+            return _Reply(200, metrics.page(), b"text/plain")
+        if not path.lower().startswith("/v1/"):
+            raise not_found(f"There is nothing at {path}. There is {_USAGE}")
+        if method == "POST" and (match := _POST.fullmatch(path)):
+            return await self._infer(_target(match), match["method"].lower(), scope, receive)
+        if method in ("GET", "HEAD") and (match := _GET.fullmatch(path)):
+            if match["name"] is None:
+                raise invalid_argument("Missing model name in request.")
+            return self._metadata(_target(match)) if match["metadata"] else self._status(_target(match))
+        if method == "OPTIONS" and self._headers:
+            return _Reply(200, b"")
+        raise invalid_argument(f"Malformed request: {method} {path}. There is {_USAGE}")
+
+    async def _infer(self, target: _Target, method: str, scope: dict[str, Any], receive: Receive) -> _Reply:
+        with metrics.request(self._label(target.name), method, "REST"):
+            document = json_document.read(await rest_body.read(scope["headers"], receive))
+            try:
+                async with asyncio.timeout(self._timeout):
+                    return _Reply(200, await self._run(target, method, document))
+            except TimeoutError:
+                message = f"Timed out: no answer within {self._options.timeout_in_ms} ms (--rest_api_timeout_in_ms)"
+                raise ServingError(grpc.StatusCode.DEADLINE_EXCEEDED, message) from None
+
+    async def _run(self, target: _Target, method: str, document: json_document.Document) -> bytes:
+        signature_name = document.signature_name
+        if method == "classify":
+            _, classes = await self._core.classify(*target, signature_name, json_examples.examples(document))
+            return json_examples.classifications(classes)
+        if method == "regress":
+            _, regressions = await self._core.regress(*target, signature_name, json_examples.examples(document))
+            return json_examples.regressions(regressions)
+        _, signature = self._core.signature(*target, signature_name)
+        inputs, by_row = json_predict.inputs(document, _types(signature))
+        _, outputs = await self._core.predict(*target, signature_name, inputs)
+        return json_predict.reply(outputs, by_row)
+
+    def _status(self, target: _Target) -> _Reply:
+        versions = [
+            {
+                "version": str(status.version),
+                "state": State.Name(status.state),
+                "status": {"error_code": status.code.name, "error_message": status.message},
+            }
+            for status in self._core.status(*target)
+        ]
+        return _Reply(200, orjson.dumps({"model_version_status": versions}, option=orjson.OPT_INDENT_2))
+
+    def _metadata(self, target: _Target) -> _Reply:
+        version, signatures = self._core.metadata(*target)
+        proto = get_model_metadata_pb2.SignatureDefMap(signature_def=signatures)
+        signature_def = json_format.MessageToDict(proto, always_print_fields_with_no_presence=True, preserving_proto_field_name=True)
+        spec = {"name": target.name, "signature_name": "", "version": str(version)}
+        metadata = {"model_spec": spec, "metadata": {"signature_def": signature_def}}
+        return _Reply(200, orjson.dumps(metadata, option=orjson.OPT_INDENT_2))
+
+    def _label(self, name: str) -> str:
+        """A model's name for the metrics, empty if there never was such a model."""
+        if name not in self._names:
+            try:
+                self._core.status(name)
+            except ServingError:
+                return ""
+            self._names.add(name)
+        return name
+
+
+def _target(match: re.Match[str]) -> _Target:
+    name, digits, label = (value and unquote(value) for value in match.group("name", "version", "label"))
+    if digits and (len(digits) > 19 or int(digits) >= 2**63):
+        raise invalid_argument(f"Failed to convert version: {digits} to numeric.")
+    return _Target(name, int(digits) if digits else None, label)
+
+
+def _types(signature: meta_graph_pb2.SignatureDef) -> dict[str, np.dtype]:
+    """The types of a signature's inputs."""
+    types = {}
+    for name, info in signature.inputs.items():
+        if info.dtype not in NUMPY:
+            raise ServingError(grpc.StatusCode.UNIMPLEMENTED, f"Input {name} has a type that JSON has no form for: use gRPC")
+        types[name] = NUMPY[info.dtype]
+    return types
+
+
+def _error(status: int, message: str) -> _Reply:
+    return _Reply(status, orjson.dumps({"error": message}))

@@ -1,0 +1,109 @@
+"""Bodies of requests, within bounds: a body that is too large is refused before it is read, and never held in memory."""
+
+import asyncio
+import zlib
+from collections.abc import Awaitable, Callable, Iterable
+from http import HTTPStatus
+from typing import Any
+
+MAX_BYTES = 16 * 2**20  # of a body, also after decompression: a thousand digits as JSON have 5 MB, and Python needs 20 times that
+IDLE_SECONDS = 10.0  # for which a client may send nothing in the middle of a body
+LINGER_SECONDS = 2.0  # for which the rest of a refused body is thrown away: closing at once would lose the answer on its way
+
+Receive = Callable[[], Awaitable[dict[str, Any]]]
+
+
+class HttpError(Exception):
+    """What HTTP has a status for and gRPC has no code.
+
+    Attributes:
+        status: of the answer.
+        message: the sentence for the client.
+        unread: whether more of the request's body is to come, which nobody will read.
+    """
+
+    def __init__(self, status: HTTPStatus, message: str, unread: bool = False) -> None:
+        super().__init__(message)
+        self.status = status
+        self.message = message
+        self.unread = unread
+
+
+class Disconnected(Exception):
+    """The client went away in the middle of its request."""
+
+
+async def read(headers: Iterable[tuple[bytes, bytes]], receive: Receive) -> bytes:
+    """Read and decompress a request's body.
+
+    Args:
+        headers: the request's, names in lower case.
+        receive: ASGI's.
+
+    Raises:
+        HttpError: it is too large, comes too slowly, or is not what `Content-Encoding` says.
+        Disconnected: there is nobody left to tell.
+    """
+    encoding = b""
+    for name, value in headers:
+        if name == b"content-length" and int(value) > MAX_BYTES:
+            raise _too_large(f"{int(value):,} bytes", unread=True)
+        if name == b"content-encoding":
+            encoding = value.strip().lower()
+    if encoding not in (b"", b"identity", b"gzip"):
+        message = f"Content-Encoding {encoding.decode('latin-1')} is not supported: send gzip, or none"
+        raise HttpError(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, message)
+    body, more = await _chunk(receive)
+    if more:
+        body = await _rest(body, receive)
+    return _uncompressed(body) if encoding == b"gzip" else body
+
+
+async def _chunk(receive: Receive) -> tuple[bytes, bool]:
+    message = await receive()
+    if message["type"] == "http.disconnect":
+        raise Disconnected
+    return message["body"], message["more_body"]
+
+
+async def _rest(first: bytes, receive: Receive) -> bytes:
+    body, more = bytearray(first), True
+    while more:
+        try:
+            async with asyncio.timeout(IDLE_SECONDS):
+                chunk, more = await _chunk(receive)
+        except TimeoutError:
+            message = f"The request's body did not go on for {IDLE_SECONDS:g} s, after {len(body):,} bytes"
+            raise HttpError(HTTPStatus.REQUEST_TIMEOUT, message, unread=True) from None
+        body += chunk
+        if len(body) > MAX_BYTES:
+            raise _too_large("more", unread=more)
+    return bytes(body)
+
+
+def _uncompressed(body: bytes) -> bytes:
+    decompressor = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)
+    try:
+        text = decompressor.decompress(body, MAX_BYTES + 1)
+    except zlib.error as error:
+        raise HttpError(HTTPStatus.BAD_REQUEST, f"Failed to uncompress the gzipped body: {error}") from None
+    if len(text) > MAX_BYTES:
+        raise _too_large("more after decompression", unread=False)
+    if not decompressor.eof or decompressor.unused_data:
+        raise HttpError(HTTPStatus.BAD_REQUEST, "Failed to uncompress the gzipped body: it is cut off, or has more after its end")
+    return text
+
+
+def _too_large(found: str, unread: bool) -> HttpError:
+    message = f"The request's body may have {MAX_BYTES:,} bytes and has {found}: send fewer instances at a time"
+    return HttpError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, message, unread)
+
+
+async def discard(receive: Receive) -> None:
+    """Throw away what is still coming of a body, for a moment."""
+    try:
+        async with asyncio.timeout(LINGER_SECONDS):
+            while (await receive()).get("more_body"):
+                pass
+    except TimeoutError:
+        pass
