@@ -4,22 +4,30 @@ Everything here runs on one asyncio loop; only loading and inference run on thre
 version and a label; with neither it gets the largest version that is AVAILABLE.
 """
 
-from collections.abc import Mapping, Sequence
+import asyncio
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import grpc
 import numpy as np
 from tensorflow.core.protobuf import meta_graph_pb2
-from tensorflow_serving.apis import classification_pb2, get_model_status_pb2, inference_pb2, input_pb2, regression_pb2
+from tensorflow_serving.apis import classification_pb2, inference_pb2, input_pb2, model_pb2, regression_pb2
 from tensorflow_serving.config import model_server_config_pb2
 
-State = get_model_status_pb2.ModelVersionStatus.State
-"""START, LOADING, AVAILABLE, UNLOADING and END; `State.Name(state)` is the word."""
+from serving.tfserving.embedded import examples, signatures
+from serving.tfserving.embedded.batching import Batcher
+from serving.tfserving.embedded.config import check_model_config
+from serving.tfserving.embedded.errors import ServingError, failed_precondition, invalid_argument, not_found
+from serving.tfserving.embedded.model import Model
+from serving.tfserving.embedded.versions import State, Versions
+
+__all__ = ["Core", "State", "VersionStatus"]
 
 
 @dataclass(frozen=True)
 class VersionStatus:
-    """Where a version is in its life, and what went wrong if it ended so (`code` is OK otherwise)."""
+    """Where a version is in its life, and what went wrong if something did (`code` is OK otherwise)."""
 
     version: int
     state: int
@@ -34,6 +42,20 @@ class Core:
         ServingError: INVALID_ARGUMENT for inputs that do not fit or an unknown label, NOT_FOUND for a model or version that is not
             loaded, FAILED_PRECONDITION for an unknown signature in gRPC's calls, and whatever TensorFlow's runtime reports.
     """
+
+    def __init__(self, versions: Versions, batcher: Batcher, allow_version_labels_for_unavailable_models: bool = False) -> None:
+        """Serve nothing yet: `reload` begins.
+
+        Args:
+            versions: what is loaded.
+            batcher: what computes.
+            allow_version_labels_for_unavailable_models: let new labels point to versions that are not AVAILABLE yet.
+        """
+        self._versions = versions
+        self._batcher = batcher
+        self._allow_labels_for_unavailable = allow_version_labels_for_unavailable_models
+        self._labels: dict[str, dict[str, int]] = {}
+        self._reloading = asyncio.Lock()
 
     async def predict(
         self,
@@ -57,41 +79,90 @@ class Core:
         Returns:
             The version that answered, and its outputs by name.
         """
-        raise NotImplementedError
+        with self._use(name, version, label) as (number, model):
+            signature_name = signature_name or signatures.DEFAULT_SIGNATURE
+            signature = signatures.find_signature(model.signatures, signature_name)
+            signatures.check_inputs(signature, inputs)
+            outputs = signatures.select_outputs(signature, output_filter)
+            values = await self._batcher.run(model, signature_name, inputs, outputs)
+            return number, dict(zip(outputs, values, strict=True))
 
     async def classify(
-        self, name: str, version: int | None, label: str | None, signature_name: str, examples: input_pb2.Input
+        self, name: str, version: int | None, label: str | None, signature_name: str, input_: input_pb2.Input
     ) -> tuple[int, classification_pb2.ClassificationResult]:
         """Run a classification signature on `tf.Example`s: classes with scores, a list an example."""
-        raise NotImplementedError
+        with self._use(name, version, label) as (number, model):
+            return number, await self._classify(model, signature_name, examples.serialized_examples(input_))
 
     async def regress(
-        self, name: str, version: int | None, label: str | None, signature_name: str, examples: input_pb2.Input
+        self, name: str, version: int | None, label: str | None, signature_name: str, input_: input_pb2.Input
     ) -> tuple[int, regression_pb2.RegressionResult]:
         """Run a regression signature on `tf.Example`s: a number an example."""
-        raise NotImplementedError
+        with self._use(name, version, label) as (number, model):
+            return number, await self._regress(model, signature_name, examples.serialized_examples(input_))
 
     async def multi_inference(self, request: inference_pb2.MultiInferenceRequest) -> inference_pb2.MultiInferenceResponse:
-        """Run several signatures of one model on the same `tf.Example`s."""
-        raise NotImplementedError
+        """Run several classification and regression signatures of one version on the same `tf.Example`s."""
+        specs = [task.model_spec for task in request.tasks]
+        if not specs or not all(spec.name for spec in specs):
+            raise invalid_argument("Found ModelSpec with an empty model name.")
+        if len({spec.name for spec in specs}) != 1:
+            raise invalid_argument("All ModelSpecs in a MultiInferenceRequest must access the same model name.")
+        names = [spec.signature_name or signatures.DEFAULT_SIGNATURE for spec in specs]
+        for index, signature_name in enumerate(names):
+            if signature_name in names[:index]:
+                raise invalid_argument(f"Duplicate evaluation of signature: {signature_name}")
+        response = inference_pb2.MultiInferenceResponse()
+        with self._use(specs[0].name, *version_choice(specs[0])) as (number, model):
+            if missing := [signature_name for signature_name in names if signature_name not in model.signatures]:
+                raise invalid_argument(f"Requested signature not found in model graph: {missing[0]}")
+            tensors = {model.signatures[signature_name].inputs[examples.INPUT].name for signature_name in names}
+            if len(tensors) != 1:
+                raise invalid_argument("Input tensor must be the same for all Signatures.")
+            values = examples.serialized_examples(request.input)
+            for task, signature_name in zip(request.tasks, names, strict=True):
+                result = response.results.add()
+                result.model_spec.name, result.model_spec.signature_name = task.model_spec.name, signature_name
+                result.model_spec.version.value = number
+                if task.method_name == examples.CLASSIFY:
+                    result.classification_result.CopyFrom(await self._classify(model, signature_name, values))
+                elif task.method_name == examples.REGRESS:
+                    result.regression_result.CopyFrom(await self._regress(model, signature_name, values))
+                else:
+                    raise ServingError(grpc.StatusCode.UNIMPLEMENTED, f"Unsupported signature method_name: {task.method_name}")
+        return response
 
     def metadata(self, name: str, version: int | None, label: str | None) -> tuple[int, dict[str, meta_graph_pb2.SignatureDef]]:
         """The signatures of a version, by name."""
-        raise NotImplementedError
+        with self._use(name, version, label) as (number, model):
+            return number, dict(model.signatures)
 
-    def signature(
-        self, name: str, version: int | None, label: str | None, signature_name: str
-    ) -> tuple[int, meta_graph_pb2.SignatureDef]:
+    def signature(self, name: str, version: int | None, label: str | None, signature_name: str) -> tuple[int, meta_graph_pb2.SignatureDef]:
         """One signature, with the types and shapes of its inputs and outputs, for REST to read JSON by.
 
         Raises:
             ServingError: INVALID_ARGUMENT, with REST's text, where the model has no such signature.
         """
-        raise NotImplementedError
+        signature_name = signature_name or signatures.DEFAULT_SIGNATURE
+        with self._use(name, version, label) as (number, model):
+            if signature_name not in model.signatures:
+                raise invalid_argument(f'Serving signature name: "{signature_name}" not found in signature def')
+            return number, model.signatures[signature_name]
 
     def status(self, name: str, version: int | None = None, label: str | None = None) -> list[VersionStatus]:
         """The versions of a model that this process has known, the largest first; one if a version or label is given."""
-        raise NotImplementedError
+        number = self._number(name, version, label)
+        model = self._versions.model(name)
+        known = model.versions if model else {}
+        if number is not None and number not in known:
+            raise not_found(f"Could not find version {number} of model {name}")
+        if not known:
+            raise not_found(f"Could not find any versions of model {name}")
+        return [
+            VersionStatus(v.number, v.state, v.error.code if v.error else grpc.StatusCode.OK, v.error.message if v.error else "")
+            for v in sorted(known.values(), key=lambda v: v.number, reverse=True)
+            if number in (None, v.number)
+        ]
 
     async def reload(self, config: model_server_config_pb2.ModelServerConfig) -> None:
         """Serve what a configuration says from now on; returns when the models that are new have a version AVAILABLE.
@@ -99,4 +170,56 @@ class Core:
         Raises:
             ServingError: the configuration cannot be taken; nothing has changed then. Or UNKNOWN: a new model did not load.
         """
-        raise NotImplementedError
+        async with self._reloading:
+            models = check_model_config(config)
+            self._labels = self._check_labels(models)
+            new = await self._versions.configure(models)
+            await self._versions.wait_until_settled(new)
+
+    def _check_labels(self, models: Mapping[str, model_server_config_pb2.ModelConfig]) -> dict[str, dict[str, int]]:
+        """The labels of a configuration, which users may rely on: each points to a version that answers now."""
+        for name, config in models.items():
+            model = self._versions.model(name)
+            available = {version.number for version in model.available()} if model else set()
+            for label, number in config.version_labels.items():
+                moved = self._labels.get(name, {}).get(label, number) != number
+                if number not in available and (moved or not self._allow_labels_for_unavailable):
+                    raise failed_precondition(
+                        f"Request to assign label to version {number} of model {name}, which is not currently available for inference"
+                    )
+        return {name: dict(config.version_labels) for name, config in models.items()}
+
+    @contextmanager
+    def _use(self, name: str, version: int | None, label: str | None) -> Iterator[tuple[int, Model]]:
+        if not name:
+            raise invalid_argument("ModelSpec has no name specified.")
+        with self._versions.use(name, self._number(name, version, label)) as used:
+            yield used
+
+    def _number(self, name: str, version: int | None, label: str | None) -> int | None:
+        if label is None:
+            return version
+        try:
+            return self._labels[name][label]
+        except KeyError:
+            raise invalid_argument(f"Unrecognized servable version label: {label}") from None
+
+    async def _classify(self, model: Model, signature_name: str, values: np.ndarray) -> classification_pb2.ClassificationResult:
+        signature_name = signature_name or signatures.DEFAULT_SIGNATURE
+        outputs = examples.classification_outputs(model.signatures, signature_name)
+        arrays = await self._batcher.run(model, signature_name, {examples.INPUT: values}, outputs)
+        return examples.classifications(dict(zip(outputs, arrays, strict=True)), len(values))
+
+    async def _regress(self, model: Model, signature_name: str, values: np.ndarray) -> regression_pb2.RegressionResult:
+        signature_name = signature_name or signatures.DEFAULT_SIGNATURE
+        outputs = examples.regression_outputs(model.signatures, signature_name)
+        (array,) = await self._batcher.run(model, signature_name, {examples.INPUT: values}, outputs)
+        return examples.regressions(array, len(values))
+
+
+def version_choice(spec: model_pb2.ModelSpec) -> tuple[int | None, str | None]:
+    """The version and the label of a request's model: at most one is not None."""
+    return (
+        spec.version.value if spec.HasField("version") else None,
+        spec.version_label if spec.HasField("version_label") else None,
+    )

@@ -9,7 +9,6 @@ https://github.com/tensorflow/tensorflow/blob/v2.21.0/tensorflow/c/c_api.h
 import ctypes
 import functools
 import importlib.util
-import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -55,7 +54,20 @@ _FUNCTIONS: dict[str, tuple[Any, list[Any]]] = {
     "TF_DeleteSession": (None, [_POINTER, _POINTER]),
     "TF_SessionRun": (
         None,
-        [_POINTER, _POINTER, _POINTER, _POINTER, ctypes.c_int, _POINTER, _POINTER, ctypes.c_int, _POINTER, ctypes.c_int, _POINTER, _POINTER],
+        [
+            _POINTER,
+            _POINTER,
+            _POINTER,
+            _POINTER,
+            ctypes.c_int,
+            _POINTER,
+            _POINTER,
+            ctypes.c_int,
+            _POINTER,
+            ctypes.c_int,
+            _POINTER,
+            _POINTER,
+        ],
     ),
     "TF_AllocateTensor": (_POINTER, [ctypes.c_int, _POINTER, ctypes.c_int, ctypes.c_size_t]),
     "TF_DeleteTensor": (None, [_POINTER]),
@@ -102,7 +114,8 @@ class Session:
     """A loaded SavedModel. `run` may be called from several threads.
 
     Attributes:
-        meta_graph: the model's `MetaGraphDef`, without its graph.
+        signatures: the model's signatures by name.
+        placeholders: the shapes of the graph's placeholders by tensor name, -1 for a size that is open; none where the rank is.
     """
 
     def __init__(self, directory: Path, tags: Sequence[str], config: config_pb2.ConfigProto, run_options: config_pb2.RunOptions) -> None:
@@ -135,16 +148,19 @@ class Session:
                 self._session = library.TF_LoadSessionFromSavedModel(
                     options, None, bytes(directory), tag_array, len(tags), self._graph, graph_def, status
                 )
-            self.meta_graph = meta_graph_pb2.MetaGraphDef()
-            self.meta_graph.ParseFromString(ctypes.string_at(graph_def.contents.data, graph_def.contents.length))
-            self.meta_graph.ClearField("graph_def")
+            meta_graph = meta_graph_pb2.MetaGraphDef.FromString(ctypes.string_at(graph_def.contents.data, graph_def.contents.length))
+            self.signatures = {name: _detached(signature) for name, signature in meta_graph.signature_def.items()}
+            self.placeholders = {
+                f"{node.name}:0": tuple(dim.size for dim in node.attr["shape"].shape.dim)
+                for node in meta_graph.graph_def.node
+                if node.op == "Placeholder" and not node.attr["shape"].shape.unknown_rank
+            }
         except BaseException:
             self.close()
             raise
         finally:
             library.TF_DeleteSessionOptions(options)
             library.TF_DeleteBuffer(graph_def)
-        self._lock = threading.Lock()
 
     def run(self, feeds: Mapping[str, np.ndarray], fetches: Sequence[str]) -> list[np.ndarray]:
         """Run the graph.
@@ -202,6 +218,13 @@ class Session:
                 raise ServingError(grpc.StatusCode.NOT_FOUND, f"Tensor {name}, specified in the signature, is not in the graph")
             self._outputs[name] = _Output(handle, int(index or 0))
         return self._outputs[name]
+
+
+def _detached(signature: meta_graph_pb2.SignatureDef) -> meta_graph_pb2.SignatureDef:
+    """A copy that does not keep the whole `MetaGraphDef` in memory."""
+    copy = meta_graph_pb2.SignatureDef()
+    copy.CopyFrom(signature)
+    return copy
 
 
 def _to_tensor(array: np.ndarray) -> int:

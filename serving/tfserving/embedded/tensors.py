@@ -76,14 +76,14 @@ def to_array(proto: tensor_pb2.TensorProto, alias: str) -> np.ndarray:
     size = 1
     for dim in shape:
         size *= dim
-    if proto.tensor_content and dtype != object:
+    if proto.tensor_content and dtype.kind != "O":
         if len(proto.tensor_content) != size * dtype.itemsize:
             raise _unparsable(alias, f"{len(proto.tensor_content)} bytes of tensor_content for {size} elements of {dtype}")
         return np.frombuffer(proto.tensor_content, dtype).reshape(shape)
     values = _values(proto, dtype)
     if len(values) == size:
         return values.reshape(shape)
-    if len(values) > size or len(values) == 0 and dtype == object:
+    if len(values) > size or (len(values) == 0 and dtype.kind == "O"):
         raise _unparsable(alias, f"{len(values)} values for {size} elements")
     return _filled(values, size, dtype, alias).reshape(shape)
 
@@ -103,7 +103,7 @@ def _unparsable(alias: str, found: str) -> Exception:
 
 def _values(proto: tensor_pb2.TensorProto, dtype: np.dtype) -> np.ndarray:
     values: Sequence = getattr(proto, _VALUES.get(proto.dtype, "int_val"))
-    if dtype == object:
+    if dtype.kind == "O":
         array = np.empty(len(values), object)
         array[:] = values
         return array

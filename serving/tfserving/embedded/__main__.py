@@ -1,0 +1,20 @@
+"""TensorFlow Serving's API without its binary: `python -m serving.tfserving.embedded --port=8500 --rest_api_port=8501 …`."""
+
+import sys
+
+from serving.tfserving.embedded.flags import parse_flags
+from serving.tfserving.protos import messages_alone
+from windtunnel.process import die_with_parent
+
+
+def main() -> None:
+    """Serve until a SIGTERM, or until the parent ends."""
+    flags = parse_flags()
+    die_with_parent()
+    with messages_alone():
+        from serving.tfserving.embedded.program import run
+    sys.exit(run(flags))
+
+
+if __name__ == "__main__":
+    main()

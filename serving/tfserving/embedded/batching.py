@@ -1,0 +1,212 @@
+"""Micro-batches: whatever waits while the runtime is busy is computed together when it is free, so nothing waits to be batched.
+
+The parameters are those of TensorFlow Serving (servables/tensorflow/session_bundle_config.proto, batching/README.md). Without
+batching each request is a call of its own.
+"""
+
+import asyncio
+import functools
+import os
+from collections import deque
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+import grpc
+import numpy as np
+
+from serving.tfserving.embedded.errors import ServingError
+from serving.tfserving.embedded.model import Model
+
+
+@dataclass(frozen=True)
+class BatchingParameters:
+    """How requests are put together.
+
+    Attributes:
+        max_batch_size: rows of a batch at most; a larger request is a batch of its own.
+        batch_timeout_micros: how long a request may wait for its batch to fill. 0 is not to wait: only a busy runtime makes batches.
+        max_enqueued_batches: how many full batches may wait; more are turned away as UNAVAILABLE.
+        num_batch_threads: how many batches are computed at the same time.
+        allowed_batch_sizes: if given, a batch is filled up to the next of these sizes.
+        pad_variable_length_inputs: fill up inputs of different lengths with zeros, instead of computing them apart.
+    """
+
+    max_batch_size: int = 1000
+    batch_timeout_micros: int = 0
+    max_enqueued_batches: int = 10
+    num_batch_threads: int = field(default_factory=lambda: len(os.sched_getaffinity(0)))
+    allowed_batch_sizes: tuple[int, ...] = ()
+    pad_variable_length_inputs: bool = False
+
+
+@dataclass
+class _Request:
+    """One request's values, its rows, None where it cannot share a batch, and where its outputs go."""
+
+    inputs: Mapping[str, np.ndarray]
+    rows: int | None
+    outputs: "asyncio.Future[list[np.ndarray]]"
+    time: float
+
+
+@dataclass
+class _Queue:
+    """Requests that may share a batch: the same model, signature, outputs, types and shapes but for the rows."""
+
+    model: Model
+    signature_name: str
+    outputs: Sequence[str]
+    requests: deque[_Request] = field(default_factory=deque)
+    rows: int = 0
+
+
+class Batcher:
+    """Runs models on a few threads, for coroutines of one loop."""
+
+    def __init__(self, parameters: BatchingParameters | None) -> None:
+        """Start no thread before the first request.
+
+        Args:
+            parameters: None to compute every request alone.
+        """
+        self._parameters = parameters or BatchingParameters()
+        self._batching = parameters is not None
+        self._threads = ThreadPoolExecutor(self._parameters.num_batch_threads, thread_name_prefix="inference")
+        self._free = self._parameters.num_batch_threads
+        self._queues: dict[object, _Queue] = {}
+        self._scheduled = False
+
+    async def run(self, model: Model, signature_name: str, inputs: Mapping[str, np.ndarray], outputs: Sequence[str]) -> list[np.ndarray]:
+        """Compute outputs of a signature, together with other requests where that is allowed; see `Model.run`.
+
+        Raises:
+            ServingError: what the runtime reports for this request alone; UNAVAILABLE when too much waits already.
+        """
+        loop = asyncio.get_running_loop()
+        rows = self._rows(inputs)
+        request = _Request(inputs, rows, loop.create_future(), loop.time())
+        key = (id(model), signature_name, tuple(outputs), self._form(inputs)) if rows is not None else request.outputs
+        queue = self._queues.setdefault(key, _Queue(model, signature_name, outputs))
+        if queue.rows + (rows or 0) > self._parameters.max_batch_size * self._parameters.max_enqueued_batches and queue.requests:
+            raise ServingError(
+                grpc.StatusCode.UNAVAILABLE, "The batch scheduling queue to which this task was submitted is full; try again later"
+            )
+        queue.requests.append(request)
+        queue.rows += rows or 0
+        self._schedule()
+        return await request.outputs
+
+    def close(self) -> None:
+        """End the threads."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    def _rows(self, inputs: Mapping[str, np.ndarray]) -> int | None:
+        """How many rows all inputs have; None if they do not agree, or there is no batching."""
+        if not self._batching:
+            return None
+        sizes = {array.shape[0] if array.ndim else None for array in inputs.values()}
+        return sizes.pop() if len(sizes) == 1 else None
+
+    def _form(self, inputs: Mapping[str, np.ndarray]) -> object:
+        if self._parameters.pad_variable_length_inputs:
+            return tuple((alias, array.dtype, array.ndim) for alias, array in sorted(inputs.items()))
+        return tuple((alias, array.dtype, array.shape[1:]) for alias, array in sorted(inputs.items()))
+
+    def _schedule(self) -> None:
+        """Look at the queues once the loop has read all that has arrived, not at each request."""
+        if not self._scheduled:
+            self._scheduled = True
+            asyncio.get_running_loop().call_soon(self._dispatch)
+
+    def _dispatch(self) -> None:
+        """Give free threads the queues that have waited longest; come back for those that may still fill."""
+        self._scheduled = False
+        loop = asyncio.get_running_loop()
+        for key in list(self._queues):
+            queue = self._queues.pop(key)
+            while self._free and queue.requests:
+                wait = self._wait(queue, loop.time())
+                if wait > 0:
+                    loop.call_later(wait, self._schedule)
+                    break
+                batch = self._take(queue)
+                self._free -= 1
+                future = loop.run_in_executor(self._threads, _compute, queue, batch, self._parameters)
+                future.add_done_callback(functools.partial(self._deliver, batch))
+            if queue.requests:
+                self._queues[key] = queue
+
+    def _wait(self, queue: _Queue, now: float) -> float:
+        """How many seconds a queue may still wait to fill a batch."""
+        if queue.requests[0].rows is None or queue.rows >= self._parameters.max_batch_size:
+            return 0
+        return queue.requests[0].time + self._parameters.batch_timeout_micros / 1e6 - now
+
+    def _take(self, queue: _Queue) -> list[_Request]:
+        """The next requests of a queue, up to a full batch."""
+        batch = [queue.requests.popleft()]
+        rows = batch[0].rows or 0
+        while queue.requests and rows + (queue.requests[0].rows or 0) <= self._parameters.max_batch_size:
+            batch.append(queue.requests.popleft())
+            rows += batch[-1].rows or 0
+        queue.rows -= rows
+        return batch
+
+    def _deliver(self, batch: list[_Request], done: "asyncio.Future[list[list[np.ndarray] | BaseException]]") -> None:
+        self._free += 1
+        self._schedule()
+        for request, outputs in zip(batch, done.result(), strict=True):
+            if request.outputs.done():  # the client has gone
+                continue
+            if isinstance(outputs, BaseException):
+                request.outputs.set_exception(outputs)
+            else:
+                request.outputs.set_result(outputs)
+
+
+def _compute(queue: _Queue, batch: Sequence[_Request], parameters: BatchingParameters) -> list[list[np.ndarray] | BaseException]:
+    """Compute a batch on a thread; what cannot be computed together is computed apart, so that nothing fails by its neighbour."""
+    if len(batch) > 1 or (batch[0].rows is not None and parameters.allowed_batch_sizes):
+        try:
+            return _together(queue, batch, parameters)
+        except ServingError:
+            pass  # one of them is at fault, or the outputs are not rows: alone, each gets its own answer
+    return [_alone(queue, request) for request in batch]
+
+
+def _alone(queue: _Queue, request: _Request) -> list[np.ndarray] | BaseException:
+    try:
+        return queue.model.run(queue.signature_name, request.inputs, queue.outputs)
+    except Exception as error:
+        return error
+
+
+def _together(queue: _Queue, batch: Sequence[_Request], parameters: BatchingParameters) -> list[list[np.ndarray] | BaseException]:
+    """Run a batch in one call and cut its outputs up.
+
+    Raises:
+        ServingError: the runtime refuses the batch, or an output does not have a row for each row of the inputs.
+    """
+    ends = np.cumsum([request.rows for request in batch])
+    rows = int(ends[-1])
+    filled = next((size for size in sorted(parameters.allowed_batch_sizes) if size >= rows), rows)
+    inputs = {alias: _joined([request.inputs[alias] for request in batch], filled - rows) for alias in batch[0].inputs}
+    outputs = queue.model.run(queue.signature_name, inputs, queue.outputs)
+    if any(output.ndim == 0 or len(output) != filled for output in outputs):
+        raise ServingError(grpc.StatusCode.FAILED_PRECONDITION, "Batched output tensor's 0th dimension does not equal the batch size")
+    starts = [0, *ends[:-1]]
+    return [[output[start:end] for output in outputs] for start, end in zip(starts, ends, strict=True)]
+
+
+def _joined(arrays: Sequence[np.ndarray], more: int) -> np.ndarray:
+    """The rows of arrays, one below the other, with shorter ones filled up, and `more` rows like the first."""
+    shape = tuple(np.max([array.shape[1:] for array in arrays], axis=0).astype(int))
+    fitting = [array if array.shape[1:] == shape else _padded(array, shape) for array in arrays]
+    return np.concatenate([*fitting, *[fitting[0][:1]] * more])
+
+
+def _padded(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    padded = np.full((len(array), *shape), b"" if array.dtype == object else 0, array.dtype)
+    padded[tuple(slice(size) for size in array.shape)] = array
+    return padded

@@ -1,0 +1,141 @@
+"""Configuration files: protocol buffers in their text format, as the real server reads them."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, text_format, wrappers_pb2
+from tensorflow_serving.config import model_server_config_pb2
+
+from serving.tfserving.embedded.batching import BatchingParameters
+from serving.tfserving.embedded.errors import invalid_argument
+
+TENSORFLOW = "tensorflow"
+
+
+def read_text_proto(path: Path, proto: Any) -> Any:
+    """Read a file into a message.
+
+    Raises:
+        ServingError: INVALID_ARGUMENT: it cannot be read or parsed; the text names the file and the line.
+    """
+    try:
+        return text_format.Parse(path.read_text(), proto)
+    except (OSError, UnicodeDecodeError, text_format.ParseError) as error:
+        raise invalid_argument(f"Error parsing text-format {proto.DESCRIPTOR.full_name}: {path}: {error}") from error
+
+
+def read_model_config(path: Path) -> model_server_config_pb2.ModelServerConfig:
+    """Read `--model_config_file`.
+
+    Raises:
+        ServingError: INVALID_ARGUMENT.
+    """
+    return read_text_proto(path, model_server_config_pb2.ModelServerConfig())
+
+
+def single_model_config(name: str, base_path: str) -> model_server_config_pb2.ModelServerConfig:
+    """What `--model_name` and `--model_base_path` stand for."""
+    config = model_server_config_pb2.ModelServerConfig()
+    config.model_config_list.config.add(name=name, base_path=base_path, model_platform=TENSORFLOW)
+    return config
+
+
+def check_model_config(
+    config: model_server_config_pb2.ModelServerConfig,
+) -> dict[str, model_server_config_pb2.ModelConfig]:
+    """The models of a configuration, by name.
+
+    Raises:
+        ServingError: INVALID_ARGUMENT: it cannot be taken; the texts are those of model_servers/server_core.cc.
+    """
+    models: dict[str, model_server_config_pb2.ModelConfig] = {}
+    for model in config.model_config_list.config:
+        if model.name in models:
+            raise invalid_argument(f"Illegal to list model {model.name} multiple times in config list")
+        platform = _platform(model)
+        if platform != TENSORFLOW:
+            raise invalid_argument(f"Model {model.name} requests unsupported platform {platform}")
+        if not Path(model.base_path).is_absolute():
+            raise invalid_argument(f"Expected model {model.name} to have an absolute path or URI; got base_path()={model.base_path}")
+        models[model.name] = model
+    return models
+
+
+def _platform(model: model_server_config_pb2.ModelConfig) -> str:
+    if model.model_type == model_server_config_pb2.MODEL_TYPE_UNSPECIFIED:
+        if not model.model_platform:
+            raise invalid_argument(
+                "Illegal setting neither ModelServerConfig::model_type (deprecated) nor ModelServerConfig::model_platform."
+            )
+        return model.model_platform
+    if model.model_platform:
+        raise invalid_argument("Illegal setting both ModelServerConfig::model_type (deprecated) and ModelServerConfig::model_platform.")
+    if model.model_type != model_server_config_pb2.TENSORFLOW:
+        raise invalid_argument(f"ModelServerConfig::model_type choice {model.model_type} not supported.")
+    return TENSORFLOW
+
+
+# What TensorFlow Serving's package of stubs leaves out: servables/tensorflow/session_bundle_config.proto, config/monitoring_config.proto.
+_LEFT_OUT = """
+name: "windtunnel/tensorflow_serving.proto" package: "tensorflow.serving" syntax: "proto3" dependency: "google/protobuf/wrappers.proto"
+message_type {
+  name: "BatchingParameters"
+  field { name: "max_batch_size" number: 1 type: TYPE_MESSAGE type_name: ".google.protobuf.Int64Value" }
+  field { name: "batch_timeout_micros" number: 2 type: TYPE_MESSAGE type_name: ".google.protobuf.Int64Value" }
+  field { name: "max_enqueued_batches" number: 3 type: TYPE_MESSAGE type_name: ".google.protobuf.Int64Value" }
+  field { name: "num_batch_threads" number: 4 type: TYPE_MESSAGE type_name: ".google.protobuf.Int64Value" }
+  field { name: "thread_pool_name" number: 5 type: TYPE_MESSAGE type_name: ".google.protobuf.StringValue" }
+  field { name: "allowed_batch_sizes" number: 6 type: TYPE_INT64 label: LABEL_REPEATED }
+  field { name: "pad_variable_length_inputs" number: 7 type: TYPE_BOOL }
+}
+message_type {
+  name: "PrometheusConfig"
+  field { name: "enable" number: 1 type: TYPE_BOOL }
+  field { name: "path" number: 2 type: TYPE_STRING }
+}
+message_type {
+  name: "MonitoringConfig"
+  field { name: "prometheus_config" number: 1 type: TYPE_MESSAGE type_name: ".tensorflow.serving.PrometheusConfig" }
+}
+"""
+
+
+def _left_out(name: str) -> Any:
+    """An empty message of one of those types."""
+    file = text_format.Parse(_LEFT_OUT, descriptor_pb2.FileDescriptorProto())
+    pool = descriptor_pool.DescriptorPool()
+    pool.AddSerializedFile(wrappers_pb2.DESCRIPTOR.serialized_pb)
+    pool.AddSerializedFile(file.SerializeToString())
+    return message_factory.GetMessageClass(pool.FindMessageTypeByName(f"{file.package}.{name}"))()
+
+
+def read_prometheus_path(path: Path, default: str) -> str | None:
+    """Read `--monitoring_config_file`: where the metrics are; None if they are not enabled.
+
+    Raises:
+        ServingError: INVALID_ARGUMENT.
+    """
+    config = read_text_proto(path, _left_out("MonitoringConfig")).prometheus_config
+    return (config.path or default) if config.enable else None
+
+
+def read_batching_parameters(path: Path) -> BatchingParameters:
+    """Read `--batching_parameters_file`; what it does not set has its default.
+
+    Raises:
+        ServingError: INVALID_ARGUMENT.
+    """
+    proto = read_text_proto(path, _left_out("BatchingParameters"))
+    names = ("max_batch_size", "batch_timeout_micros", "max_enqueued_batches", "num_batch_threads")
+    values = {name: getattr(proto, name).value for name in names if proto.HasField(name)}
+    for name, value in values.items():
+        if value < (0 if name == "batch_timeout_micros" else 1):
+            raise invalid_argument(f"{path}: {name} must be positive; was {value}")
+    parameters = BatchingParameters(
+        **values, allowed_batch_sizes=tuple(proto.allowed_batch_sizes), pad_variable_length_inputs=proto.pad_variable_length_inputs
+    )
+    sizes = parameters.allowed_batch_sizes
+    if sizes and (np.any(np.diff(sizes) <= 0) or sizes[-1] != parameters.max_batch_size):
+        raise invalid_argument(f"{path}: allowed_batch_sizes must increase, and the last must be max_batch_size; was {list(sizes)}")
+    return parameters

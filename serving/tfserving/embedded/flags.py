@@ -1,0 +1,112 @@
+"""The command line: TensorFlow Serving's own flags (tensorflow_serving/model_servers/main.cc), and `--host`."""
+
+import argparse
+import os
+from collections.abc import Sequence
+
+CPUS = len(os.sched_getaffinity(0))
+
+
+def parse_flags(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """Read the flags, as `--flag=value` or `--flag value`; a truth value may stand alone. Exits with usage for one that is unknown.
+
+    Args:
+        arguments: without the program's name; the process's own by default.
+    """
+    parser = argparse.ArgumentParser(
+        prog="python -m serving.tfserving.embedded", description=__doc__, allow_abbrev=False, argument_default=argparse.SUPPRESS
+    )
+    for group in (_add_ports, _add_models, _add_loading, _add_batching, _add_runtime):
+        group(parser)
+    for name in _MEANINGLESS:
+        parser.add_argument(f"--{name}", nargs="?", help=argparse.SUPPRESS)
+    return parser.parse_args(arguments)
+
+
+def meaningless(flags: argparse.Namespace) -> list[str]:
+    """The flags given that TensorFlow Serving has and that change nothing here."""
+    return [name for name in _MEANINGLESS if hasattr(flags, name)]
+
+
+def truth(text: str) -> bool:
+    """A truth value as TensorFlow's flags spell it.
+
+    Raises:
+        argparse.ArgumentTypeError: it is something else.
+    """
+    values = {"true": True, "1": True, "false": False, "0": False}
+    if text.lower() not in values:
+        raise argparse.ArgumentTypeError(f"{text} is neither true nor false")
+    return values[text.lower()]
+
+
+def _add_truth(parser: argparse.ArgumentParser, name: str, default: bool, text: str) -> None:
+    parser.add_argument(f"--{name}", nargs="?", type=truth, const=True, default=default, help=text)
+
+
+def _add_ports(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on; the real server listens on all")
+    parser.add_argument("--port", type=int, default=8500, help="gRPC port; 0 for none")
+    parser.add_argument("--grpc_socket_path", default="", help="Unix socket to serve gRPC on besides")
+    parser.add_argument("--grpc_channel_arguments", default="", help="settings of gRPC: name=value,name=value")
+    parser.add_argument("--rest_api_port", type=int, default=0, help="REST port; 0 for none")
+    parser.add_argument("--rest_api_timeout_in_ms", type=int, default=30_000, help="how long a REST call may take")
+    _add_truth(parser, "rest_api_enable_cors_support", False, "let pages of other origins ask")
+    parser.add_argument("--monitoring_config_file", default="", help="MonitoringConfig: where the metrics are")
+
+
+def _add_models(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--model_config_file", default="", help="ModelServerConfig: the models; without it, one model")
+    parser.add_argument("--model_config_file_poll_wait_seconds", type=int, default=0, help="between looks at that file; 0 to look once")
+    parser.add_argument("--model_name", default="default", help="name of the one model")
+    parser.add_argument("--model_base_path", default="", help="directory with a directory a version, of the one model")
+    _add_truth(parser, "allow_version_labels_for_unavailable_models", False, "let new labels point to versions that are not loaded yet")
+
+
+def _add_loading(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--file_system_poll_wait_seconds", type=int, default=1, help="between looks at base paths; 0 to look once, -1 never"
+    )
+    parser.add_argument("--max_num_load_retries", type=int, default=5, help="after a load has failed")
+    parser.add_argument("--load_retry_interval_micros", type=int, default=60_000_000, help="before each retry")
+    parser.add_argument("--num_load_threads", type=int, default=0, help="how many versions load at the same time; 0 is one")
+    parser.add_argument("--saved_model_tags", default="serve", help="which graph of a SavedModel: tag,tag")
+    _add_truth(parser, "enable_model_warmup", True, "replay a version's warm-up records before it answers")
+    parser.add_argument("--num_request_iterations_for_warmup", type=int, default=1, help="how often each record is replayed")
+
+
+def _add_batching(parser: argparse.ArgumentParser) -> None:
+    _add_truth(parser, "enable_batching", False, "compute together what waits while the runtime is busy")
+    parser.add_argument("--batching_parameters_file", default="", help="BatchingParameters")
+
+
+def _add_runtime(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--tensorflow_session_config_file", default="", help="ConfigProto of every session")
+    parser.add_argument("--tensorflow_session_parallelism", type=int, default=0, help="threads of a session, of both kinds below")
+    parser.add_argument("--tensorflow_intra_op_parallelism", type=int, default=0, help="threads within an operation; 0 for one a core")
+    parser.add_argument("--tensorflow_inter_op_parallelism", type=int, default=0, help="operations at the same time; 0 for one a request")
+    _add_truth(parser, "prefer_tflite_model", False, "serve model.tflite where a SavedModel's directory has one")
+    parser.add_argument("--num_tflite_pools", type=int, default=CPUS, help="pools of LiteRT interpreters a model")
+    parser.add_argument("--num_tflite_interpreters_per_pool", type=int, default=1, help="LiteRT interpreters a pool")
+
+
+_MEANINGLESS = (
+    "enable_per_model_batching_parameters",
+    "enable_profiler",
+    "enable_signature_method_name_check",
+    "enforce_session_run_timeout",
+    "flush_filesystem_caches",
+    "grpc_max_threads",
+    "num_unload_threads",
+    "per_process_gpu_memory_fraction",
+    "platform_config_file",
+    "remove_unused_fields_from_bundle_metagraph",
+    "rest_api_num_threads",
+    "ssl_config_file",
+    "thread_pool_factory_config_file",
+    "use_alts_credentials",
+    "use_saved_model",
+    "xla_cpu_compilation_enabled",
+    "xla_gpu_compilation_enabled",
+)
+"""Flags of the real server which mean nothing here: accepted, and named in the log."""

@@ -1,0 +1,158 @@
+"""TensorFlow Serving's gRPC services over the core (tensorflow_serving/apis/prediction_service.proto, model_service.proto)."""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import grpc
+from tensorflow_serving.apis import (
+    classification_pb2,
+    get_model_metadata_pb2,
+    get_model_status_pb2,
+    inference_pb2,
+    model_management_pb2,
+    model_pb2,
+    model_service_pb2_grpc,
+    predict_pb2,
+    prediction_service_pb2_grpc,
+    regression_pb2,
+)
+
+from serving.tfserving.embedded.core import Core, version_choice
+from serving.tfserving.embedded.errors import ServingError, invalid_argument
+from serving.tfserving.embedded.signatures import DEFAULT_SIGNATURE
+from serving.tfserving.embedded.tensors import fill_proto, to_array
+
+SIGNATURE_DEF = "signature_def"
+
+
+@asynccontextmanager
+async def _aborting(context: grpc.aio.ServicerContext) -> AsyncIterator[None]:
+    """Send a ServingError to the client."""
+    try:
+        yield
+    except ServingError as error:
+        await context.abort(error.code, error.message)
+
+
+def _fill_spec(spec: model_pb2.ModelSpec, name: str, version: int, signature_name: str) -> None:
+    """Name the version that answered."""
+    spec.name, spec.signature_name = name, signature_name
+    spec.version.value = version
+
+
+class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
+    """Inference and metadata."""
+
+    def __init__(self, core: Core) -> None:
+        self._core = core
+
+    async def Predict(self, request: predict_pb2.PredictRequest, context: grpc.aio.ServicerContext) -> predict_pb2.PredictResponse:
+        """Run a signature on tensors."""
+        async with _aborting(context):
+            spec = request.model_spec
+            inputs = {alias: to_array(proto, alias) for alias, proto in request.inputs.items()}
+            version, outputs = await self._core.predict(
+                spec.name, *version_choice(spec), spec.signature_name, inputs, request.output_filter
+            )
+            response = predict_pb2.PredictResponse()
+            _fill_spec(response.model_spec, spec.name, version, spec.signature_name or DEFAULT_SIGNATURE)
+            for alias, array in outputs.items():
+                fill_proto(response.outputs[alias], array)
+            return response
+
+    async def Classify(
+        self, request: classification_pb2.ClassificationRequest, context: grpc.aio.ServicerContext
+    ) -> classification_pb2.ClassificationResponse:
+        """Classify `tf.Example`s."""
+        async with _aborting(context):
+            spec = request.model_spec
+            version, result = await self._core.classify(spec.name, *version_choice(spec), spec.signature_name, request.input)
+            response = classification_pb2.ClassificationResponse(result=result)
+            _fill_spec(response.model_spec, spec.name, version, spec.signature_name or DEFAULT_SIGNATURE)
+            return response
+
+    async def Regress(
+        self, request: regression_pb2.RegressionRequest, context: grpc.aio.ServicerContext
+    ) -> regression_pb2.RegressionResponse:
+        """Regress `tf.Example`s."""
+        async with _aborting(context):
+            spec = request.model_spec
+            version, result = await self._core.regress(spec.name, *version_choice(spec), spec.signature_name, request.input)
+            response = regression_pb2.RegressionResponse(result=result)
+            _fill_spec(response.model_spec, spec.name, version, spec.signature_name or DEFAULT_SIGNATURE)
+            return response
+
+    async def MultiInference(
+        self, request: inference_pb2.MultiInferenceRequest, context: grpc.aio.ServicerContext
+    ) -> inference_pb2.MultiInferenceResponse:
+        """Classify and regress the same `tf.Example`s."""
+        async with _aborting(context):
+            return await self._core.multi_inference(request)
+
+    async def GetModelMetadata(
+        self, request: get_model_metadata_pb2.GetModelMetadataRequest, context: grpc.aio.ServicerContext
+    ) -> get_model_metadata_pb2.GetModelMetadataResponse:
+        """Tell a version's signatures."""
+        async with _aborting(context):
+            if not request.HasField("model_spec"):
+                raise invalid_argument("Missing ModelSpec")
+            if not request.metadata_field:
+                raise invalid_argument("GetModelMetadataRequest must specify at least one metadata_field")
+            for field in request.metadata_field:
+                if field != SIGNATURE_DEF:
+                    raise invalid_argument(f"Metadata field {field} is not supported")
+            version, signatures = self._core.metadata(request.model_spec.name, *version_choice(request.model_spec))
+            response = get_model_metadata_pb2.GetModelMetadataResponse()
+            response.model_spec.name = request.model_spec.name
+            response.model_spec.version.value = version
+            response.metadata[SIGNATURE_DEF].Pack(get_model_metadata_pb2.SignatureDefMap(signature_def=signatures))
+            return response
+
+
+class ModelService(model_service_pb2_grpc.ModelServiceServicer):
+    """States of versions, and new configurations."""
+
+    def __init__(self, core: Core) -> None:
+        self._core = core
+
+    async def GetModelStatus(
+        self, request: get_model_status_pb2.GetModelStatusRequest, context: grpc.aio.ServicerContext
+    ) -> get_model_status_pb2.GetModelStatusResponse:
+        """Tell the states of a model's versions."""
+        async with _aborting(context):
+            if not request.HasField("model_spec"):
+                raise invalid_argument("Missing ModelSpec")
+            response = get_model_status_pb2.GetModelStatusResponse()
+            for status in self._core.status(request.model_spec.name, *version_choice(request.model_spec)):
+                entry = response.model_version_status.add(version=status.version, state=status.state)
+                entry.status.error_code, entry.status.error_message = status.code.value[0], status.message
+            return response
+
+    async def HandleReloadConfigRequest(
+        self, request: model_management_pb2.ReloadConfigRequest, context: grpc.aio.ServicerContext
+    ) -> model_management_pb2.ReloadConfigResponse:
+        """Serve what a new configuration says."""
+        async with _aborting(context):
+            if request.config.WhichOneof("config") != "model_config_list":
+                raise invalid_argument(
+                    "ServerModelConfig type not supported by HandleReloadConfigRequest. Only ModelConfigList is currently supported"
+                )
+            await self._core.reload(request.config)
+            response = model_management_pb2.ReloadConfigResponse()
+            response.status.error_code = 0
+            return response
+
+
+def make_server(core: Core, channel_arguments: Sequence[tuple[str, Any]] = ()) -> grpc.aio.Server:
+    """A gRPC server of both services, for messages of any size; it has no port yet.
+
+    Args:
+        core: what answers.
+        channel_arguments: further settings of gRPC, by name.
+    """
+    options = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1), ("grpc.so_reuseport", 0), *channel_arguments]
+    server = grpc.aio.server(options=options)
+    prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(PredictionService(core), server)
+    model_service_pb2_grpc.add_ModelServiceServicer_to_server(ModelService(core), server)
+    return server

@@ -1,0 +1,102 @@
+"""Loaded versions, shared: two models that serve the same directory hold it once."""
+
+import asyncio
+import logging
+import os
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from serving.tfserving.embedded import lite
+from serving.tfserving.embedded.model import Model, ModelOptions, SavedModel
+from serving.tfserving.embedded.warmup import warm_up
+
+logger = logging.getLogger(__name__)
+
+LOADING_NICENESS = 10
+
+
+@dataclass
+class Shared:
+    """A loaded version, and how many hold it."""
+
+    model: Model
+    directory: Path
+    holders: int = 0
+
+
+class Library:
+    """Loads versions on threads that give way to those that answer, and frees them when nobody holds them any more."""
+
+    def __init__(self, options: ModelOptions, threads: int) -> None:
+        """Start no thread before the first version.
+
+        Args:
+            options: how versions are loaded.
+            threads: how many versions load at the same time.
+        """
+        self._options = options
+        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="load", initializer=_give_way)
+        self._loading: dict[Path, asyncio.Future[Model]] = {}
+        self._loaded: dict[Path, Shared] = {}
+
+    def share(self, directory: Path) -> Shared | None:
+        """Hold a version that is loaded already, at once; None if it is not."""
+        shared = self._loaded.get(directory.resolve())
+        if shared is not None:
+            shared.holders += 1
+        return shared
+
+    async def hold(self, directory: Path) -> Shared:
+        """Load a version, or share it; `release` gives it back.
+
+        Raises:
+            ServingError: it cannot be loaded, or does not answer its warm-up records.
+        """
+        if (shared := self.share(directory)) is not None:
+            return shared
+        path = directory.resolve()
+        if path not in self._loading:
+            self._loading[path] = asyncio.get_running_loop().run_in_executor(self._threads, self._load, path)
+        try:
+            model = await self._loading[path]
+        finally:
+            self._loading.pop(path, None)
+        shared = self._loaded.setdefault(path, Shared(model, path))
+        shared.holders += 1
+        return shared
+
+    def release(self, shared: Shared) -> None:
+        """Give a version back; the last to do so frees it, on a thread."""
+        shared.holders -= 1
+        if shared.holders == 0:
+            del self._loaded[shared.directory]
+            self._threads.submit(shared.model.close)
+
+    def close(self) -> None:
+        """End the threads once they have done what they are doing."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    def _load(self, directory: Path) -> Model:
+        began = time.perf_counter()
+        tflite = directory / lite.FILE
+        model: Model
+        if self._options.prefer_tflite_model and tflite.is_file():
+            model = lite.LiteModel(tflite, self._options.num_tflite_interpreters)
+        else:
+            model = SavedModel(directory, self._options)
+        if self._options.enable_model_warmup:
+            try:
+                warm_up(model, directory, self._options.num_request_iterations_for_warmup)
+            except BaseException:
+                model.close()
+                raise
+        logger.info("Loaded %s in %.0f ms", directory, 1000 * (time.perf_counter() - began))
+        return model
+
+
+def _give_way() -> None:
+    """Lower this thread's priority: on Linux every thread has its own."""
+    os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), LOADING_NICENESS)

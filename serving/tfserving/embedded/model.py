@@ -1,0 +1,104 @@
+"""A loaded version of a model, whichever runtime holds it."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from tensorflow.core.protobuf import config_pb2, meta_graph_pb2
+
+from serving.tfserving.embedded.errors import invalid_argument
+from serving.tfserving.embedded.session import Session
+
+
+@dataclass(frozen=True)
+class ModelOptions:
+    """How versions are loaded; the fields are the command line's flags.
+
+    Attributes:
+        session_config: of every TensorFlow session.
+        run_options: of every run of one.
+        saved_model_tags: which graph of a SavedModel.
+        prefer_tflite_model: take `model.tflite` where a SavedModel's directory has one.
+        num_tflite_interpreters: how many requests a `model.tflite` computes at the same time.
+        enable_model_warmup: replay a version's warm-up records before it becomes AVAILABLE.
+        num_request_iterations_for_warmup: how often each.
+    """
+
+    session_config: config_pb2.ConfigProto
+    run_options: config_pb2.RunOptions
+    saved_model_tags: Sequence[str] = ("serve",)
+    prefer_tflite_model: bool = False
+    num_tflite_interpreters: int = 1
+    enable_model_warmup: bool = True
+    num_request_iterations_for_warmup: int = 1
+
+
+class Model(ABC):
+    """A loaded version. `run` may be called from several threads; `close` frees it, once nothing runs."""
+
+    signatures: Mapping[str, meta_graph_pb2.SignatureDef]
+
+    @abstractmethod
+    def run(self, signature_name: str, inputs: Mapping[str, np.ndarray], outputs: Sequence[str]) -> list[np.ndarray]:
+        """Compute outputs of a signature.
+
+        Args:
+            signature_name: one of `signatures`.
+            inputs: a value for each of its inputs, by name.
+            outputs: names of the outputs wanted, in this order.
+
+        Raises:
+            ServingError: the runtime refuses the values or fails.
+        """
+
+    @abstractmethod
+    def close(self) -> None:
+        """Free what the model holds."""
+
+
+class SavedModel(Model):
+    """A version that TensorFlow's runtime holds."""
+
+    def __init__(self, directory: Path, options: ModelOptions) -> None:
+        """Load the SavedModel of a directory; see `Session`."""
+        self._session = Session(directory, options.saved_model_tags, options.session_config, options.run_options)
+        self.signatures = self._session.signatures
+
+    def run(self, signature_name: str, inputs: Mapping[str, np.ndarray], outputs: Sequence[str]) -> list[np.ndarray]:
+        """See `Model.run`. A value that does not fit a placeholder is refused here, as TensorFlow's Python does.
+
+        The C++ runtime trusts the shape: a picture of rank 3 ends the whole process in a kernel of oneDNN, and a picture of
+        900 x 900 pixels computes for seconds before a later layer turns it away.
+        """
+        signature = self.signatures[signature_name]
+        feeds = {}
+        for alias, value in inputs.items():
+            name = signature.inputs[alias].name
+            check_shape(alias, value.shape, self._session.placeholders.get(name))
+            feeds[name] = value
+        return self._session.run(feeds, [signature.outputs[alias].name for alias in outputs])
+
+    def close(self) -> None:
+        """Free the session and the graph."""
+        self._session.close()
+
+
+def check_shape(alias: str, found: Sequence[int], declared: Sequence[int] | None) -> None:
+    """Refuse a value whose shape does not fit.
+
+    Args:
+        alias: the input's name.
+        found: the value's shape.
+        declared: the input's shape, -1 for a size that is open; None if it may have any.
+
+    Raises:
+        ServingError: INVALID_ARGUMENT.
+    """
+    if declared is None:
+        return
+    if len(found) != len(declared) or any(size not in (-1, given) for given, size in zip(found, declared, strict=True)):
+        raise invalid_argument(f"Cannot feed value of shape {list(found)} for input {alias}, which has shape {list(declared)}")
+    if 0 in found and 0 not in declared:  # which kernels do not all bear
+        raise invalid_argument(f"Cannot feed value of shape {list(found)} for input {alias}: it is empty")

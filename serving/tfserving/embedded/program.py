@@ -1,0 +1,200 @@
+"""The server as a program: models, then ports, then until it is told to end."""
+
+import argparse
+import asyncio
+import logging
+import signal
+import socket
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import grpc
+import uvloop
+from tensorflow.core.protobuf import config_pb2
+from tensorflow_serving.config import model_server_config_pb2
+
+from serving.tfserving.embedded import metrics
+from serving.tfserving.embedded.batching import Batcher, BatchingParameters
+from serving.tfserving.embedded.config import (
+    read_batching_parameters,
+    read_model_config,
+    read_prometheus_path,
+    read_text_proto,
+    single_model_config,
+)
+from serving.tfserving.embedded.core import Core
+from serving.tfserving.embedded.errors import ServingError, invalid_argument
+from serving.tfserving.embedded.flags import meaningless
+from serving.tfserving.embedded.grpc_services import make_server
+from serving.tfserving.embedded.library import Library
+from serving.tfserving.embedded.model import ModelOptions
+from serving.tfserving.embedded.rest import Application, RestOptions
+from serving.tfserving.embedded.rest_server import RestServer
+from serving.tfserving.embedded.versions import LoadOptions, Versions
+
+logger = logging.getLogger(__name__)
+
+DRAIN_SECONDS = 2.0
+
+
+def run(flags: argparse.Namespace) -> int:
+    """Serve until a SIGTERM or SIGINT.
+
+    Returns:
+        The exit code: 1 if the server could not start; stderr says why.
+    """
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    if ignored := meaningless(flags):
+        logger.info("Flags that change nothing here: %s", ", ".join(ignored))
+    try:
+        uvloop.run(_serve(flags))
+    except ServingError as error:
+        print(f"Failed to start server. Error: {error.code.name}: {error.message}", file=sys.stderr)
+        return 1
+    return 0
+
+
+async def _serve(flags: argparse.Namespace) -> None:
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    config = _model_config(flags)
+    library = Library(_model_options(flags), max(1, flags.num_load_threads))
+    versions = Versions(library, _load_options(flags))
+    batcher = Batcher(_batching_parameters(flags))
+    core = Core(versions, batcher, flags.allow_version_labels_for_unavailable_models)
+    await _begin(core, config)
+    background = [asyncio.ensure_future(versions.keep_polling()), asyncio.ensure_future(_keep_reading(flags, core, config))]
+    async with _grpc(core, flags), _rest(core, flags):
+        await stop.wait()
+    for task in background:
+        task.cancel()
+    batcher.close()
+    library.close()
+
+
+@asynccontextmanager
+async def _grpc(core: Core, flags: argparse.Namespace) -> AsyncIterator[None]:
+    """Serve gRPC; at the end, answer the requests that are there."""
+    server = make_server(core, _channel_arguments(flags))
+    try:
+        for address in _addresses(flags):
+            try:
+                server.add_insecure_port(address)
+            except RuntimeError as error:
+                raise ServingError(grpc.StatusCode.UNAVAILABLE, f"Cannot listen on {address}: {error}") from error
+        await server.start()
+        logger.info("Running gRPC ModelServer at %s ...", ", ".join(_addresses(flags)))
+        yield
+    finally:
+        await server.stop(DRAIN_SECONDS)
+
+
+@asynccontextmanager
+async def _rest(core: Core, flags: argparse.Namespace) -> AsyncIterator[None]:
+    """Serve REST, if it has a port; at the end, answer the requests that are there."""
+    if not flags.rest_api_port:
+        yield
+        return
+    server = RestServer(Application(core, _rest_options(flags)), flags.host, flags.rest_api_port)
+    try:
+        listener = socket.create_server((flags.host, flags.rest_api_port), backlog=server.config.backlog)
+    except OSError as error:
+        raise ServingError(grpc.StatusCode.UNAVAILABLE, f"Cannot listen on {flags.host}:{flags.rest_api_port}: {error}") from error
+    task = asyncio.ensure_future(server.serve(sockets=[listener]))
+    logger.info("Exporting HTTP/REST API at:%s:%d ...", flags.host, flags.rest_api_port)
+    yield
+    server.should_exit = True
+    await asyncio.wait([task], timeout=DRAIN_SECONDS)
+
+
+async def _begin(core: Core, config: model_server_config_pb2.ModelServerConfig) -> None:
+    """Load the models. What cannot be loaded is missing, and the rest is served.
+
+    Raises:
+        ServingError: the configuration itself cannot be taken.
+    """
+    try:
+        await core.reload(config)
+    except ServingError as error:
+        if error.code != grpc.StatusCode.UNKNOWN:
+            raise
+        logger.error("%s", error.message)
+
+
+async def _keep_reading(flags: argparse.Namespace, core: Core, config: model_server_config_pb2.ModelServerConfig) -> None:
+    """Take what the model config file says each time it says something else."""
+    while flags.model_config_file and flags.model_config_file_poll_wait_seconds > 0:
+        await asyncio.sleep(flags.model_config_file_poll_wait_seconds)
+        try:
+            found = read_model_config(Path(flags.model_config_file))
+            if found != config:
+                config = found
+                await core.reload(config)
+        except ServingError as error:
+            logger.error("%s stays as it was: %s", flags.model_config_file, error.message)
+
+
+def _model_config(flags: argparse.Namespace) -> model_server_config_pb2.ModelServerConfig:
+    if flags.model_config_file:
+        return read_model_config(Path(flags.model_config_file))
+    if flags.model_base_path:
+        return single_model_config(flags.model_name, flags.model_base_path)
+    raise invalid_argument("Both server_options.model_base_path and server_options.model_config_file are empty!")
+
+
+def _batching_parameters(flags: argparse.Namespace) -> BatchingParameters | None:
+    if not flags.enable_batching:
+        if flags.batching_parameters_file:
+            raise invalid_argument("server_options.batching_parameters_file is set without setting server_options.enable_batching to true.")
+        return None
+    return read_batching_parameters(Path(flags.batching_parameters_file)) if flags.batching_parameters_file else BatchingParameters()
+
+
+def _model_options(flags: argparse.Namespace) -> ModelOptions:
+    config = config_pb2.ConfigProto()
+    if flags.tensorflow_session_config_file:
+        read_text_proto(Path(flags.tensorflow_session_config_file), config)
+    config.intra_op_parallelism_threads = (
+        flags.tensorflow_intra_op_parallelism or flags.tensorflow_session_parallelism or config.intra_op_parallelism_threads
+    )
+    config.inter_op_parallelism_threads = (
+        flags.tensorflow_inter_op_parallelism or flags.tensorflow_session_parallelism or config.inter_op_parallelism_threads
+    )
+    # A run on the thread that asks for it has nobody to wait for; who asks for parallel operations gets a pool.
+    run_options = config_pb2.RunOptions(inter_op_thread_pool=0 if config.inter_op_parallelism_threads else -1)
+    return ModelOptions(
+        session_config=config,
+        run_options=run_options,
+        saved_model_tags=flags.saved_model_tags.split(","),
+        prefer_tflite_model=flags.prefer_tflite_model,
+        num_tflite_interpreters=max(1, flags.num_tflite_pools) * max(1, flags.num_tflite_interpreters_per_pool),
+        enable_model_warmup=flags.enable_model_warmup,
+        num_request_iterations_for_warmup=max(1, flags.num_request_iterations_for_warmup),
+    )
+
+
+def _load_options(flags: argparse.Namespace) -> LoadOptions:
+    return LoadOptions(flags.file_system_poll_wait_seconds, flags.max_num_load_retries, flags.load_retry_interval_micros)
+
+
+def _rest_options(flags: argparse.Namespace) -> RestOptions:
+    path: str | None = metrics.PATH
+    if flags.monitoring_config_file:
+        path = read_prometheus_path(Path(flags.monitoring_config_file), metrics.PATH)
+    return RestOptions(flags.rest_api_timeout_in_ms, flags.rest_api_enable_cors_support, path)
+
+
+def _channel_arguments(flags: argparse.Namespace) -> list[tuple[str, Any]]:
+    """`name=value,name=value`; numbers as such, as the real server has it."""
+    pairs = (text.partition("=") for text in flags.grpc_channel_arguments.split(",") if text)
+    return [(name, int(value) if value.lstrip("-").isdigit() else value) for name, _, value in pairs]
+
+
+def _addresses(flags: argparse.Namespace) -> list[str]:
+    """Where gRPC is served."""
+    addresses = [f"{flags.host}:{flags.port}"] if flags.port else []
+    return [*addresses, f"unix:{flags.grpc_socket_path}"] if flags.grpc_socket_path else addresses

@@ -1,0 +1,55 @@
+"""Whether a request fits a signature, with the texts of TensorFlow Serving (servables/tensorflow/predict_util.cc)."""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from tensorflow.core.protobuf import meta_graph_pb2
+
+from serving.tfserving.embedded.errors import failed_precondition, invalid_argument
+
+DEFAULT_SIGNATURE = "serving_default"
+
+
+def find_signature(signatures: Mapping[str, meta_graph_pb2.SignatureDef], name: str) -> meta_graph_pb2.SignatureDef:
+    """The signature a prediction asks for.
+
+    Raises:
+        ServingError: FAILED_PRECONDITION: the model has no such signature.
+    """
+    if name not in signatures:
+        raise failed_precondition(f'Serving signature key "{name}" not found.')
+    return signatures[name]
+
+
+def check_inputs(signature: meta_graph_pb2.SignatureDef, inputs: Iterable[str]) -> None:
+    """Require exactly the inputs of a signature.
+
+    Raises:
+        ServingError: INVALID_ARGUMENT: some are missing or too many.
+    """
+    sent, wanted = set(inputs), set(signature.inputs)
+    if sent == wanted:
+        return
+    raise invalid_argument(
+        f"input size does not match signature: {len(sent)}!={len(wanted)} len({_braces(sent)}) != len({_braces(wanted)}). "
+        f"Sent extra: {_braces(sent - wanted)}. Missing but required: {_braces(wanted - sent)}."
+    )
+
+
+def select_outputs(signature: meta_graph_pb2.SignatureDef, output_filter: Sequence[str]) -> list[str]:
+    """The outputs to compute: those of a filter, or all.
+
+    Raises:
+        ServingError: INVALID_ARGUMENT: the filter names one twice, or one that is not there.
+    """
+    for index, alias in enumerate(output_filter):
+        if alias not in signature.outputs:
+            raise invalid_argument(
+                f"output tensor alias not found in signature: {alias} Outputs expected to be in the set {_braces(signature.outputs)}."
+            )
+        if alias in output_filter[:index]:
+            raise invalid_argument(f"duplicate output tensor alias: {alias}")
+    return list(output_filter) or sorted(signature.outputs)
+
+
+def _braces(names: Iterable[str]) -> str:
+    return "{" + ",".join(sorted(names)) + "}"
