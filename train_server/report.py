@@ -1,4 +1,4 @@
-"""The result of a run: accuracy, training time and parity of its frameworks, side by side.
+"""The result of a run: accuracy, training time, parity and release of its frameworks, side by side.
 
     python -m train_server.report --run DIR
 
@@ -25,7 +25,10 @@ from windtunnel.tracking import client, reachable
 
 
 def summarise(run: Run) -> dict[str, Any]:
-    """What the run came to: `spec`, a row a framework in `frameworks`, `parity` (`passed`, `failed`, `missing`), `missing` steps."""
+    """What the run came to: `spec`, a row a framework in `frameworks`, `parity` (`passed`, `failed`, `missing`), `missing` steps.
+
+    Of a row, `release` says how far the version came, and `example`, if users get it, how to ask for it.
+    """
     lineage = run.lineage()
     parity, missing = "missing", []
     rows: dict[Framework, dict[str, Any]] = {}
@@ -36,13 +39,34 @@ def summarise(run: Run) -> dict[str, Any]:
             continue
         version = json.loads(registered.read_text())
         metrics = read_manifest(run.version(framework)).metrics.model_dump()
-        rows[framework] = {"name": version["name"], "version": version["version"], **metrics}
+        rows[framework] = {"name": version["name"], "version": version["version"], **metrics, **_release(run, framework)}
     if run.certificate.exists():
         parity = "passed" if json.loads(run.certificate.read_text())["passed"] else "failed"
     if parity != "passed":
         missing.append(f"a parity certificate that passed (it {'is missing' if parity == 'missing' else 'failed'})")
     spec = run.spec().model_dump()
     return {"run": run.name, "spec": spec, "frameworks": rows, "parity": parity, "missing": missing, "lineage": lineage.model_dump()}
+
+
+def _release(run: Run, framework: Framework) -> dict[str, Any]:
+    if run.released(framework).exists():
+        released = json.loads(run.released(framework).read_text())
+        return {"release": f"champion on {released['server']}", "reason": None, "example": released["example"]}
+    if not run.gate(framework).exists():
+        return {"release": "not released", "reason": None, "example": None}
+    gate = json.loads(run.gate(framework).read_text())
+    return {"release": "challenger", "reason": "it was not approved or promoted" if gate["promote"] else gate["reason"], "example": None}
+
+
+def explain(result: dict[str, Any]) -> str:
+    """Why a version is not the champion, or how to ask it; a paragraph a version that was released."""
+    lines = []
+    for row in result["frameworks"].values():
+        if row["example"]:
+            lines.append(f"ask {row['name']}:\n  windtunnel predict {row['name']} digit.png\n  {row['example']}")
+        elif row["reason"]:
+            lines.append(f"{row['name']} version {row['version']} stays challenger: {row['reason']}")
+    return "".join(f"{line}\n" for line in lines)
 
 
 def tabulate(result: dict[str, Any]) -> Table:
@@ -52,6 +76,7 @@ def tabulate(result: dict[str, Any]) -> Table:
     table = Table("registered model", title=f"{spec['model']} on {spec['dataset']}: {training}")
     for heading in ("version", "test accuracy", "training loss", "training time", "images/s", "parity"):
         table.add_column(heading, justify="right")
+    table.add_column("release")
     for row in result["frameworks"].values():
         table.add_row(
             row["name"],
@@ -61,6 +86,7 @@ def tabulate(result: dict[str, Any]) -> Table:
             f"{row['seconds']:.1f} s",
             f"{row['samples_per_second']:,.0f}",
             result["parity"],
+            row["release"],
         )
     return table
 
@@ -70,7 +96,7 @@ def main(run: Annotated[Path, typer.Option(help="The run's directory.")]) -> Non
     here = Run(run)
     settings = load_settings()
     result = summarise(here)
-    text = render(tabulate(result))
+    text = f"{render(tabulate(result))}\n{explain(result)}"
     write_json(here.report, result)
     write_atomically(here.report.with_suffix(".txt"), text.encode())
     print(text)

@@ -44,7 +44,7 @@ class Aliases:
     def move(self, name: str, alias: Alias, number: int | None) -> None:
         """Let an alias point to a version, or to none."""
         if number is None:
-            self._request("DELETE", "/alias", params={"name": name, "alias": alias})
+            self._request("DELETE", "/alias", json={"name": name, "alias": alias})
         else:
             self._request("POST", "/alias", json={"name": name, "alias": alias, "version": str(number)})
 

@@ -1,6 +1,7 @@
 """Tracking: each run and framework in MLflow, and all of them in one TensorBoard log tree, on the same axes."""
 
 import logging
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,6 +23,7 @@ EPOCH_METRICS = ("loss", "accuracy", "seconds", "samples_per_second")
 def client(settings: Settings) -> MlflowClient:
     """A client of the platform's MLflow, for tracking and registry."""
     logging.getLogger("mlflow").setLevel(logging.WARNING)
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # a handful of small files
     return MlflowClient(tracking_uri=settings.mlflow_url, registry_uri=settings.mlflow_url)
 
 

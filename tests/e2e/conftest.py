@@ -3,7 +3,6 @@
 import json
 import os
 import shutil
-import socket
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tests.ports import platform_ports
 from windtunnel.settings import ROOT, Settings
 
 WINDTUNNEL = str(Path(sys.executable).parent / "windtunnel")
@@ -51,24 +51,13 @@ class Platform:
         return found
 
 
-def free_ports(count):
-    """Ports nobody listens on."""
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [each.getsockname()[1] for each in sockets]
-    for each in sockets:
-        each.close()
-    return ports
-
-
 def new_platform(directory, **settings):
     """A platform in `directory`, not yet started, with the project's DAGs and those of the tests; none runs by itself."""
     dags = directory / "dags"
     shutil.copytree(Path(__file__).parent / "dags", dags, ignore=shutil.ignore_patterns("__pycache__"))
     for file in (ROOT / "dags").glob("*.py"):
         (dags / file.name).symlink_to(file)
-    airflow, mlflow, tensorboard = free_ports(3)
-    ports = {"airflow_port": airflow, "mlflow_port": mlflow, "tensorboard_port": tensorboard}
-    return Platform(Settings(**{"home": directory / "home", "dags": dags, "schedule": None} | ports | settings))
+    return Platform(Settings(**{"home": directory / "home", "dags": dags, "schedule": None} | platform_ports() | settings))
 
 
 @pytest.fixture(scope="session")

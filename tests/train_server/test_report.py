@@ -1,7 +1,7 @@
 import pytest
 
 from tests.versions import make_version
-from train_server.report import summarise, tabulate
+from train_server.report import explain, summarise, tabulate
 from windtunnel.files import write_json
 from windtunnel.run import Run
 from windtunnel.spec import Spec
@@ -38,7 +38,8 @@ def test_the_table_shows_each_version(run):
     text = render(tabulate(summarise(run)))
     assert "lenet5 on mnist: 60,000 images, 5 epochs, batch 64, threads 1" in text
     row = next(line for line in text.splitlines() if "lenet5-libtorch" in line)
-    assert [cell.strip() for cell in row.strip("│").split("│")] == ["lenet5-libtorch", "3", "99.06%", "0.0100", "35.0 s", "8,571", "passed"]
+    cells = [cell.strip() for cell in row.strip("│").split("│")]
+    assert cells == ["lenet5-libtorch", "3", "99.06%", "0.0100", "35.0 s", "8,571", "passed", "not released"]
 
 
 def test_what_is_missing_is_named(run):
@@ -50,3 +51,16 @@ def test_what_is_missing_is_named(run):
 def test_a_failed_certificate_is_missing_its_pass(run):
     write_json(run.certificate, {"passed": False, "checks": []})
     assert summarise(run)["missing"] == ["a parity certificate that passed (it failed)"]
+
+
+def test_a_champion_is_shown_with_how_to_ask_it_and_a_challenger_with_why(run):
+    write_json(run.released("libtorch"), {"server": "torchserve", "example": "curl …"})
+    write_json(run.gate("pytorch"), {"promote": False, "reason": "it is worse"})
+    result = summarise(run)
+    assert [row["release"] for row in result["frameworks"].values()] == ["champion on torchserve", "challenger"]
+    assert explain(result).splitlines() == [
+        "ask lenet5-libtorch:",
+        "  windtunnel predict lenet5-libtorch digit.png",
+        "  curl …",
+        "lenet5-pytorch version 4 stays challenger: it is worse",
+    ]

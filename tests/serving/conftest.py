@@ -1,0 +1,106 @@
+"""A registry and the model servers, real, on free ports, with a home of their own; shared by the tests of a session."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+from mlflow import MlflowClient
+
+from serving.server import Server
+from serving.servers import connect
+from tests.ports import platform_ports
+from windtunnel.errors import WindtunnelError
+from windtunnel.registry import RegisteredVersion, register
+from windtunnel.run import Lineage
+from windtunnel.settings import ROOT, Settings
+from windtunnel.tracking import client
+
+LINEAGE = Lineage(dag_id="lenet5", run_id="test", git_commit="c0ffee", mlflow_run="parent", frameworks=("pytorch",))
+
+
+@dataclass
+class House:
+    """Where a release happens. `start` and `kill` are for what is to go wrong."""
+
+    settings: Settings
+    processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+
+    @property
+    def environment(self) -> dict[str, str]:
+        variables = {f"WINDTUNNEL_{name.upper()}": str(value or "none") for name, value in self.settings}
+        return os.environ | variables | {"TF_CPP_MIN_LOG_LEVEL": "2", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+
+    @property
+    def mlflow(self) -> MlflowClient:
+        return client(self.settings)
+
+    def server(self, name: str) -> Server:
+        return connect(name, self.settings)
+
+    def start(self, name: str) -> None:
+        """Start `mlflow`, `torchserve` or `tfserving` and wait until it answers."""
+        home = self.settings.home
+        mlflow = ["-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(self.settings.mlflow_port), "--workers", "1"]
+        mlflow += ["--backend-store-uri", f"sqlite:///{home}/mlflow.db", "--artifacts-destination", f"{home}/mlruns"]
+        command = [sys.executable, *(mlflow if name == "mlflow" else ["-m", f"serving.{name}.serve"])]
+        with (home / f"{name}.log").open("ab") as log:
+            self.processes[name] = subprocess.Popen(command, env=self.environment, cwd=home, stdout=log, stderr=log, start_new_session=True)
+        wait_for(lambda: self._answers(name), lambda: (home / f"{name}.log").read_text()[-3000:])
+
+    def kill(self, name: str) -> None:
+        """What `kill -9` does."""
+        self.processes[name].send_signal(signal.SIGKILL)
+        self.processes[name].wait()
+
+    def stop(self) -> None:
+        for process in self.processes.values():
+            tree = psutil.Process(process.pid).children(recursive=True) if process.poll() is None else []
+            process.terminate()
+            process.wait(timeout=20)
+            _, alive = psutil.wait_procs(tree, timeout=10)
+            assert not alive, f"{alive} outlived its server"
+
+    def register(self, directory: Path) -> RegisteredVersion:
+        """Register a version's directory in the real registry."""
+        experiment = self.mlflow.get_experiment_by_name("lenet5")
+        run = self.mlflow.create_run(experiment.experiment_id if experiment else self.mlflow.create_experiment("lenet5"))
+        self.mlflow.log_artifacts(run.info.run_id, str(directory), "version")
+        return register(self.mlflow, directory, run.info.run_id, LINEAGE)
+
+    def _answers(self, name: str) -> bool:
+        assert self.processes[name].poll() is None, f"{name} has ended: {(self.settings.home / f'{name}.log').read_text()[-3000:]}"
+        try:
+            if name == "mlflow":
+                return httpx.get(f"{self.settings.mlflow_url}/health", trust_env=False).is_success
+            self.server(name).names()
+            return self.server(name).served("lenet5-none").champion is None
+        except (WindtunnelError, httpx.HTTPError):
+            return False
+
+
+def wait_for(condition: Callable[[], bool], explain: Callable[[], str] = lambda: "", seconds: float = 90) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {seconds:g} s: {explain()}"
+        time.sleep(0.1)
+
+
+@pytest.fixture(scope="session")
+def house(tmp_path_factory):
+    """Registry and both servers, up."""
+    home = tmp_path_factory.mktemp("house")
+    made = House(Settings(home=home, schedule=None, **platform_ports()))
+    try:
+        for name in ("mlflow", "torchserve"):
+            made.start(name)
+        yield made
+    finally:
+        made.stop()

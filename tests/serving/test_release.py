@@ -1,0 +1,190 @@
+"""Releases on the real servers, with a real registry. Every test leaves a champion that answers."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from bad_versions import variant
+from safetensors.numpy import load_file
+
+from serving import audit
+from serving.release import Cause, Release, reconcile_all
+from windtunnel.aliases import Aliases
+from windtunnel.errors import WindtunnelError
+from windtunnel.registry import fetch
+
+CAUSE = Cause("a test", "to see", "lenet5/manual__1")
+
+
+@pytest.fixture(scope="session", params=["libtorch", "tensorflow"])
+def release(request, house, trained):
+    """The releases of a model with two registered versions, 1 and 2."""
+    for seed in (1, 2):
+        house.register(trained(request.param, seed))
+    return Release(house.settings, f"lenet5-{request.param}")
+
+
+@pytest.fixture
+def state(release, house):
+    """The aliases, and what the server serves."""
+    return lambda: (Aliases(house.settings).of(release.name), release.server.served(release.name))
+
+
+def answer(release, number=None):
+    """Which registered version gives the answer that users get, told by its logits."""
+    golden = {known: load_file(release.fetch(known).directory / "golden.safetensors") for known in (1, 2)}
+    found = release.server.predict(release.name, golden[1]["image"][:1], number)["logits"]
+    right = [known for known, tensors in golden.items() if np.allclose(found, predicted(tensors), rtol=1e-4, atol=1e-4)]
+    assert len(right) == 1
+    return right[0]
+
+
+def predicted(tensors):
+    return tensors["logits"][:1]
+
+
+def test_a_release_step_by_step(release, state):
+    release.publish(1)
+    assert state()[0] == {}
+    assert state()[1].versions == {1}
+    assert state()[1].champion is None
+    with pytest.raises(WindtunnelError):  # nobody's request reaches what has not been promoted
+        answer(release)
+    release.verify(1)
+    assert state()[0] == {"challenger": 1}
+    release.promote(1, CAUSE)
+    assert state()[0] == {"champion": 1}
+    assert (state()[1].versions, state()[1].champion, answer(release)) == ({1}, 1, 1)
+
+    release.publish(2)
+    assert (answer(release), answer(release, 2)) == (1, 2)
+    release.verify(2)
+    assert answer(release) == 1
+    release.promote(2, CAUSE)
+    assert state()[0] == {"champion": 2, "previous": 1}
+    assert (state()[1].versions, state()[1].champion, answer(release)) == ({1, 2}, 2, 2)
+
+
+def test_every_step_can_be_repeated(release, state, house):
+    release.promote(1, CAUSE)
+    release.promote(2, CAUSE)
+    before, lines = state(), audit.read(house.settings.serving)
+    for step in (release.publish, release.verify, lambda number: release.promote(number, CAUSE)):
+        step(2)
+        assert state() == before
+    assert audit.read(house.settings.serving) == lines
+
+
+def test_a_rollback_takes_less_than_two_seconds_and_can_be_taken_back(release, state, house):
+    release.promote(1, CAUSE)
+    release.promote(2, CAUSE)
+    took = []
+    for expected in (1, 2, 1, 2, 1):
+        start = time.monotonic()
+        done = subprocess.run(
+            [sys.executable, "-c", "from windtunnel.cli import main; main()", "rollback", release.name, "--why", "it is a test", "--json"],
+            env=house.environment,
+            capture_output=True,
+            text=True,
+        )
+        took.append(time.monotonic() - start)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert json.loads(done.stdout)["version"] == expected
+        assert answer(release) == expected
+    assert sorted(took)[2] < 2, took
+    assert state()[0] == {"champion": 1, "previous": 2}
+    line = audit.read(house.settings.serving)[-1]
+    assert (line["action"], line["model"], line["from_version"], line["to_version"]) == ("promote", release.name, 2, 1)
+    assert line["why"] == "it is a test"
+    assert line["who"]
+
+
+def test_what_a_rollback_needs_is_said(house, trained):
+    house.register(trained("pytorch"))
+    release = Release(house.settings, "lenet5-pytorch")
+    with pytest.raises(WindtunnelError, match="lenet5-pytorch has no previous version: choose one with `windtunnel deploy"):
+        release.rollback(CAUSE)
+    with pytest.raises(WindtunnelError, match="no version 99 of 'lenet5-pytorch' in the registry"):
+        release.promote(99, CAUSE)
+    with pytest.raises(WindtunnelError, match="'cats' is not a registered model"):
+        Release(house.settings, "cats")
+
+
+def test_reconcile_mends_what_was_changed_behind_its_back(release, state, house):
+    release.promote(1, CAUSE)
+    release.promote(2, CAUSE)
+    assert reconcile_all(house.settings) == ([], [])
+    release.server.promote(release.name, 1)
+    release.server.withdraw(release.name, 2)
+    changes, problems = reconcile_all(house.settings)
+    assert problems == []
+    where = f"{release.name} on {release.server.name}"
+    assert changes == [f"{where}: loaded version 2, the champion", f"{where}: users get version 2"]
+    assert (state()[1].versions, state()[1].champion, answer(release)) == ({1, 2}, 2, 2)
+
+
+def test_reconcile_withdraws_what_no_alias_names(release, state, house):
+    release.promote(1, CAUSE)
+    aliases = Aliases(house.settings)
+    aliases.move(release.name, "previous", None)
+    aliases.move(release.name, "challenger", None)
+    release.publish(2)
+    assert state()[1].versions == {1, 2}
+    assert reconcile_all(house.settings)[0] == [f"{release.name} on {release.server.name}: withdrew version 2"]
+    assert (state()[1].versions, answer(release)) == ({1}, 1)
+
+
+def test_a_server_that_was_killed_comes_back_with_its_champion(release, state, house):
+    release.promote(1, CAUSE)
+    release.promote(2, CAUSE)
+    house.kill(release.server.name)
+    with pytest.raises(WindtunnelError, match=release.server.name):
+        release.rollback(CAUSE)
+    house.start(release.server.name)
+    assert reconcile_all(house.settings)[1] == []
+    champion = state()[0]["champion"]
+    assert (state()[1].versions, state()[1].champion, answer(release)) == (set(state()[0].values()), champion, champion)
+
+
+def test_a_changed_file_in_the_registry_is_never_served(release, state, house, trained, tmp_path):
+    release.promote(1, CAUSE)
+    directory = variant(trained(release.name.removeprefix("lenet5-")), tmp_path / "other")
+    known = house.register(directory)
+    file = directory / "golden.safetensors"
+    file.write_bytes(file.read_bytes()[:-1] + b"?")
+    house.mlflow.log_artifact(known.mlflow_run, str(file), "version")
+    with pytest.raises(WindtunnelError, match=r"golden\.safetensors has SHA-256"):
+        release.promote(known.version, CAUSE)
+    with pytest.raises(WindtunnelError, match=r"golden\.safetensors has SHA-256"):
+        fetch(house.mlflow, known, tmp_path / "fetched")
+    assert (state()[0]["champion"], state()[1].champion, answer(release)) == (1, 1, 1)
+
+
+def test_a_release_killed_at_any_step_is_mended_by_reconcile(release, state, house):
+    aliases = Aliases(house.settings)
+    step, ended = 0, None
+    while ended != 0:
+        release.promote(1, CAUSE)
+        for alias in ("previous", "challenger"):
+            aliases.move(release.name, alias, None)
+        reconcile_all(house.settings)
+        assert (state()[0], state()[1].versions) == ({"champion": 1}, {1})
+
+        step += 1
+        command = [sys.executable, str(Path(__file__).with_name("cut_off.py")), release.name, "2", str(step)]
+        child = subprocess.run(command, env=house.environment, capture_output=True, text=True)
+        ended = child.returncode
+        assert ended in (0, -signal.SIGKILL), child.stderr
+
+        assert reconcile_all(house.settings)[1] == []
+        wanted, served = state()
+        assert served.versions == set(wanted.values()), child.stdout
+        assert wanted["champion"] == served.champion == answer(release), child.stdout
+        assert not list(house.settings.serving.rglob("*.partial")), child.stdout
+    assert step > 10
+    assert wanted == {"champion": 2, "previous": 1}
