@@ -1,7 +1,8 @@
 """# LeNet-5, three ways
 
-Trains LeNet-5 in libtorch C++, PyTorch and TensorFlow **under the same conditions**, registers a version of each, and
-proves by a parity certificate that they trained the same thing.
+Trains LeNet-5 in libtorch C++, PyTorch and TensorFlow **under the same conditions**, registers a version of each, proves
+by a parity certificate that they trained the same thing, and releases each: after it has answered right on a real server,
+and only if it is no worse than what users have, users get it.
 
 | task | what it does |
 |---|---|
@@ -9,7 +10,16 @@ proves by a parity certificate that they trained the same thing.
 | `train` | one framework's trainer, one at a time, so that training times can be compared |
 | `register` | the version goes into MLflow's registry, with its lineage |
 | `parity` | compares logits, gradients, losses and accuracies; fails the run if a number misses its limit |
-| `report` | the table: accuracy, training time, parity; it also runs after a failure, and says what is missing |
+| `publish` | the version is loaded on its server, beside what users get |
+| `verify` | its golden set goes through REST and gRPC; an answer that is wrong or late ends the release |
+| `gate` | held-out accuracy of challenger and champion; a challenger worse by more than `margin` stays one: the rest is skipped |
+| `approve` | with `approve`: a person sees the gate's table and answers in Airflow; a rejection skips the rest |
+| `promote` | users get it: registry, server, and the model's Asset, on which other DAGs can be scheduled |
+| `fire_drill` | with `fire_drill`: a version broken on purpose must be turned away while the champion goes on answering |
+| `report` | the table: accuracy, training time, parity, release; it also runs after a failure, and says what is missing |
+| `watcher` | fails the run if a release failed, though the report after it succeeds |
+
+A task that is skipped says why in its log and its XCom `skipped`; a run with skipped tasks is a success.
 
 Trigger it with the play button, `airflow dags trigger lenet5` or `windtunnel run lenet5 --param epochs=2`.
 """
@@ -17,14 +27,18 @@ Trigger it with the play button, `airflow dags trigger lenet5` or `windtunnel ru
 from datetime import timedelta
 from typing import Any
 
-from airflow.sdk import DAG, Param, TriggerRule, task, task_group
+from airflow.providers.standard.operators.empty import EmptyOperator
+from airflow.sdk import DAG, Param, TriggerRule, chain, task, task_group
 
-from dags.runtime import program
+from dags.approval import Approve
+from dags.champions import CHAMPIONS, promoted
+from dags.runtime import ProcessOperator, only_if, program
 from windtunnel.settings import load_settings, run_directory
 from windtunnel.spec import FRAMEWORKS, SCHEDULES
 
 SETTINGS = load_settings()
 RUN = ("--run", "{{ run_directory(dag.dag_id, run_id) }}")
+NAMED = {"map_index_template": "{{ task.command[-1] }}"}  # a mapped task's framework is the last word of its command
 
 PARAMS = {
     "frameworks": Param(
@@ -44,6 +58,15 @@ PARAMS = {
     "schedule": Param("cosine", type="string", enum=list(SCHEDULES), description="cosine: a tenth of warm-up, then down to zero."),
     "seed": Param(1, type="integer", minimum=0, description="Decides initial weights, chosen images and their order."),
     "threads": Param(1, type="integer", minimum=1, maximum=256, description="Of each trainer; more pay on idle cores only."),
+    "margin": Param(
+        0.005,
+        type="number",
+        minimum=0,
+        maximum=1,
+        description="How much less accurate than the champion is still promoted; 0.005 is half a percentage point.",
+    ),
+    "approve": Param(False, type="boolean", description="Ask a person before users get a version."),
+    "fire_drill": Param(False, type="boolean", description="Afterwards, publish a broken version and see it turned away."),
 }
 
 with DAG(
@@ -75,13 +98,31 @@ with DAG(
 
     @task_group
     def framework(name: str) -> None:
-        """What happens to each framework."""
-        named = {"map_index_template": "{{ task.command[-1] }}"}
-        train = program("train_server.train", *RUN, "--framework", name, task_id="train", pool="training", **named)
-        register = program("train_server.register", *RUN, "--framework", name, task_id="register", **named)
+        """How each framework comes to a version."""
+        train = program("train_server.train", *RUN, "--framework", name, task_id="train", pool="training", **NAMED)
+        register = program("train_server.register", *RUN, "--framework", name, task_id="register", **NAMED)
         train >> register
 
+    @task_group
+    def release(name: str) -> None:
+        """How users come to get it."""
+
+        def step(verb: str, *flags: Any, **options: Any) -> ProcessOperator:
+            return program("serving.tasks", verb, *RUN, *flags, "--framework", name, **({"task_id": verb} | NAMED | options))
+
+        approve = Approve(run=RUN[1], framework=name, task_id="approve", map_index_template="{{ task.framework }}")
+        chain(
+            step("publish"),
+            step("verify", retries=0),
+            step("gate", "--margin", "{{ params.margin }}"),
+            approve,
+            step("promote", "--approved-by", approve.output, outlets=[CHAMPIONS], post_execute=promoted),
+            step("drill", task_id="fire_drill", pre_execute=only_if("fire_drill"), retries=0),
+        )
+
+    chosen = frameworks()
     parity = program("train_server.parity", *RUN, task_id="parity", retries=0)
     report = program("train_server.report", *RUN, task_id="report", retries=0, trigger_rule=TriggerRule.ALL_DONE)
+    watcher = EmptyOperator(task_id="watcher", trigger_rule=TriggerRule.NONE_FAILED)
 
-    conditions >> framework.expand(name=frameworks()) >> parity >> report
+    conditions >> framework.expand(name=chosen) >> parity >> release.expand(name=chosen) >> [report, watcher]

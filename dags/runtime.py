@@ -4,20 +4,23 @@
 """
 
 import sys
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn
 
 from airflow.providers.standard.hooks.subprocess import SubprocessHook
 from airflow.sdk import BaseOperator
-from airflow.sdk.exceptions import AirflowException
+from airflow.sdk.exceptions import AirflowException, AirflowSkipException
 
 from windtunnel.settings import ROOT
 
+SKIP = 99  # the exit status by which Airflow's own BashOperator is told to skip
+
 
 class ProcessOperator(BaseOperator):
-    """Run a command as a process and pass its lines to the task's log.
+    """Run a command as a process and pass its lines to the task's log. An XCom that is not there is an empty word.
 
-    The task fails if the command's exit status is not 0; a task that is cancelled ends the command and what it started.
+    Exit status 99 skips the task, and what waits for it, for the reason in the command's last line; any other but 0 fails it.
+    A task that is cancelled ends the command and what it started.
     """
 
     template_fields: Sequence[str] = ("command",)
@@ -30,7 +33,9 @@ class ProcessOperator(BaseOperator):
     def execute(self, context: Any) -> None:
         """Run the command to its end."""
         self._hook = SubprocessHook()
-        result = self._hook.run_command([str(word) for word in self.command], cwd=str(ROOT))
+        result = self._hook.run_command(["" if word is None else str(word) for word in self.command], cwd=str(ROOT))
+        if result.exit_code == SKIP:
+            skip(context["ti"], result.output)
         if result.exit_code:
             raise AirflowException(f"{self.command[:3]} ended with status {result.exit_code}: {result.output}")
 
@@ -42,3 +47,19 @@ class ProcessOperator(BaseOperator):
 def program(module: str, *flags: Any, **task: Any) -> ProcessOperator:
     """A task that runs `python -m MODULE FLAGS…`; `task` are an operator's usual arguments. Partial flags may be templates or XComs."""
     return ProcessOperator(command=[sys.executable, "-m", module, *flags], **task)
+
+
+def skip(ti: Any, reason: str) -> NoReturn:
+    """Skip the running task. The reason is in its log and, under Storage on its page, in the XCom `skipped`."""
+    ti.xcom_push("skipped", reason)
+    raise AirflowSkipException(reason)
+
+
+def only_if(param: str) -> Callable[[Any], None]:
+    """A `pre_execute` that skips its task in runs with this parameter off."""
+
+    def check(context: Any) -> None:
+        if not context["params"][param]:
+            skip(context["ti"], f"the parameter {param} is off")
+
+    return check

@@ -1,13 +1,16 @@
-"""What Airflow will read, without a running Airflow; `tests/e2e/test_lenet5.py` runs it."""
+"""What Airflow will read, without a running Airflow; `tests/e2e` runs it: `test_lenet5.py` all of it, `test_approval.py` its wiring."""
 
 import json
 import os
 import subprocess
 import sys
+from itertools import pairwise
 
 import pytest
 
 from windtunnel.settings import ROOT
+
+RELEASE = ["publish", "verify", "gate", "approve", "promote", "fire_drill"]
 
 READ = """
 import json, sys, time
@@ -22,6 +25,9 @@ print(json.dumps({
     "heavy": sorted({"torch", "tensorflow", "mlflow"} & set(sys.modules)),
     "schedule": str(dag.schedule),
     "downstream": {task.task_id: sorted(task.downstream_task_ids) for task in dag.tasks},
+    "rules": {task.task_id: task.trigger_rule for task in dag.tasks if task.trigger_rule != "all_success"},
+    "retries": {task.task_id: task.retries for task in dag.tasks},
+    "outlets": {task.task_id: [each.name for each in task.outlets] for task in dag.tasks if task.outlets},
     "pools": {task.task_id: task.pool for task in dag.tasks},
     "params": dag.params.dump(),
 }))
@@ -49,15 +55,31 @@ def test_it_imports_in_under_a_second_and_no_framework(read_dag):
 
 def test_tasks_follow_each_other(read_dag):
     dag = read_dag()
+    groups = ["framework.train", "framework.register"], [f"release.{step}" for step in RELEASE]
     assert dag["downstream"] == {
         "conditions": ["framework.train"],
-        "frameworks": ["framework.register", "framework.train"],
+        "frameworks": sorted([*groups[0], *groups[1]]),
         "framework.train": ["framework.register"],
         "framework.register": ["parity"],
-        "parity": ["report"],
+        "parity": ["release.publish"],
+        **{before: [after] for before, after in pairwise(groups[1])},
+        "release.fire_drill": ["report", "watcher"],
         "report": [],
+        "watcher": [],
     }
+    assert dag["rules"] == {"report": "all_done", "watcher": "none_failed"}
+    assert [task for task, pool in dag["pools"].items() if pool != "default_pool"] == ["framework.train"]
     assert dag["pools"]["framework.train"] == "training"
+
+
+def test_a_step_that_can_be_repeated_is_and_a_verdict_is_not(read_dag):
+    dag = read_dag()
+    once = {task for task, retries in dag["retries"].items() if not retries}
+    assert once == {"parity", "release.verify", "release.fire_drill", "report"}
+
+
+def test_promotion_alone_updates_assets(read_dag):
+    assert read_dag()["outlets"] == {"release.promote": ["champions"]}
 
 
 def test_the_schedule_is_a_setting(read_dag):
@@ -77,4 +99,7 @@ def test_the_trigger_form_starts_at_the_reference_run(read_dag):
         "schedule": "cosine",
         "seed": 1,
         "threads": 1,
+        "margin": 0.005,
+        "approve": False,
+        "fire_drill": False,
     }

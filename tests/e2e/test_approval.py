@@ -1,0 +1,186 @@
+"""Approval, skips, Assets and failures of a release in a real Airflow, on the DAG `wiring`; its programs are not the subject."""
+
+import json
+import time
+from urllib.parse import unquote
+
+import httpx
+import pytest
+
+from windtunnel.airflow import Airflow
+from windtunnel.environment import USER, password_file
+from windtunnel.settings import run_directory
+
+SETTLED = 3  # an answer within the first second of a question has failed a run of Airflow 3.3.2
+
+
+class Runs:
+    """Runs of the DAG `wiring`, with what a person can do to them in Airflow."""
+
+    def __init__(self, platform):
+        self.platform = platform
+        self.airflow = Airflow(platform.settings)
+        self.airflow.params("wiring")  # waits until Airflow has read the file
+        password = json.loads(password_file(platform.settings).read_text())[USER]
+        self.http = httpx.Client(base_url=platform.settings.airflow_url, timeout=90, trust_env=False)
+        token = self.request("POST", "/auth/token", json={"username": USER, "password": password})["access_token"]
+        self.http.headers["Authorization"] = f"Bearer {token}"
+
+    def request(self, method, path, **arguments):
+        return self.http.request(method, path, **arguments).raise_for_status().json()
+
+    def start(self, **params):
+        return self.airflow.trigger("wiring", params)
+
+    def states(self, run_id):
+        """The states of the tasks by name; of the run itself by ""."""
+        run = self.airflow.run("wiring", run_id)
+        return {"": run.state} | {task.name: task.state for task in run.tasks}
+
+    def wait(self, run_id, done, seconds=120):
+        deadline = time.monotonic() + seconds
+        while not done(states := self.states(run_id)):
+            assert time.monotonic() < deadline, states
+            assert states[""] in ("queued", "running"), states
+            time.sleep(0.5)
+        return states
+
+    def end(self, run_id):
+        return self.wait(run_id, lambda states: states[""] in ("success", "failed"))
+
+    def asked(self, run_id, count):
+        """What people are asked, in the order of the names, when that many questions are open."""
+        self.wait(run_id, lambda states: list(states.values()).count("awaiting_input") == count)
+        time.sleep(SETTLED)
+        questions = self.request("GET", f"/api/v2/dags/wiring/dagRuns/{run_id}/hitlDetails")["hitl_details"]
+        return sorted(questions, key=lambda question: question["task_instance"]["map_index"])
+
+    def answer(self, run_id, index, option):
+        path = f"/api/v2/dags/wiring/dagRuns/{run_id}/taskInstances/release.approve/{index}/hitlDetails"
+        self.request("PATCH", path, json={"chosen_options": [option], "params_input": {}})
+
+    def mark(self, run_id, state, path=""):
+        """Set the state of a run, or of the task instance at a path below it, as the buttons in Airflow's pages do."""
+        self.request("PATCH", f"/api/v2/dags/wiring/dagRuns/{run_id}{path}", json={"new_state" if path else "state": state})
+
+    def reason(self, run_id, task, index):
+        path = f"/api/v2/dags/wiring/dagRuns/{run_id}/taskInstances/{task}/xcomEntries/skipped"
+        return self.request("GET", path, params={"map_index": index})["value"]
+
+    def released(self, run_id, name):
+        file = run_directory(self.platform.settings.home, "wiring", run_id) / f"{name}.released.json"
+        return json.loads(file.read_text()) if file.exists() else None
+
+
+@pytest.fixture(scope="module")
+def runs(platform):
+    return Runs(platform)
+
+
+def test_approved_goes_on_with_the_persons_name_and_rejected_is_skipped(runs):
+    run = runs.start(approve=True)
+    first, second = runs.asked(run, 2)
+    assert first["subject"].startswith("wiring-a: ")
+    assert "| accuracy | 99.10 % |" in second["body"]
+    runs.answer(run, 0, "Reject")
+    runs.answer(run, 1, "Approve")
+    states = runs.end(run)
+    assert states[""] == "success"
+    assert states["release.approve[wiring-a]"] == "skipped"
+    assert states["release.promote[0]"] == states["release.fire_drill[0]"] == "skipped"
+    assert states["release.promote[wiring-b]"] == "success"
+    assert runs.reason(run, "release.approve", 0) == f"rejected by {USER}"
+    assert runs.released(run, "wiring-a") is None
+    assert runs.released(run, "wiring-b")["approved_by"] == USER
+
+
+def test_one_framework_alone_is_asked_about_and_the_address_in_the_log_shows_the_question(runs):
+    run = runs.start(approve=True, names=["wiring-a"])
+    assert len(runs.asked(run, 1)) == 1
+    task = next(task for task in runs.airflow.run("wiring", run).tasks if task.name == "release.approve[wiring-a]")
+    assert f"waits for an answer at {unquote(task.url)}/required_actions" in map(unquote, runs.airflow.log(task))
+    runs.answer(run, 0, "Approve")
+    assert runs.end(run)[""] == "success"
+    assert runs.released(run, "wiring-a")["approved_by"] == USER
+
+
+def test_an_approval_marked_as_a_success_goes_on_without_a_name(runs):
+    run = runs.start(approve=True, names=["wiring-a"])
+    runs.asked(run, 1)
+    runs.mark(run, "success", "/taskInstances/release.approve/0")
+    assert runs.end(run)[""] == "success"
+    assert runs.released(run, "wiring-a")["approved_by"] == ""
+
+
+def test_without_approve_nobody_is_asked_and_without_fire_drill_there_is_none(runs):
+    run = runs.start(names=["wiring-b"])
+    states = runs.end(run)
+    assert states[""] == states["release.approve[wiring-b]"] == states["release.promote[wiring-b]"] == "success"
+    assert states["release.fire_drill[wiring-b]"] == "skipped"
+    assert runs.reason(run, "release.fire_drill", 0) == "the parameter fire_drill is off"
+    assert runs.released(run, "wiring-b")["approved_by"] == ""
+
+
+def test_a_challenger_that_stays_one_skips_its_own_release_alone_and_says_why(runs):
+    run = runs.start(status={"wiring-b": 99}, fire_drill=True)
+    states = runs.end(run)
+    assert states[""] == states["report"] == states["watcher"] == "success"
+    assert states["release.fire_drill[wiring-a]"] == "success"
+    assert states["release.gate[wiring-b]"] == "skipped"
+    assert states["release.approve[1]"] == states["release.promote[1]"] == states["release.fire_drill[1]"] == "skipped"
+    assert runs.reason(run, "release.gate", 1) == "wiring-b was judged"
+
+
+def test_a_program_that_fails_fails_the_run_though_the_report_succeeds(runs):
+    run = runs.start(status={"wiring-b": 1})
+    states = runs.end(run)
+    assert states[""] == states["release.gate[wiring-b]"] == "failed"
+    assert states["release.promote[wiring-a]"] == states["report"] == "success"
+    assert states["watcher"] == "upstream_failed"
+
+
+def test_a_promotion_and_nothing_else_starts_who_follows_the_asset(runs):
+    def events():
+        found = runs.request("GET", "/api/v2/assets/events", params={"name_pattern": "wiring-a", "limit": 100})["asset_events"]
+        return {event["extra"]["run"]: event for event in found if event["uri"] == "windtunnel://models/wiring-a"}
+
+    kept = runs.start(names=["wiring-a"], status={"wiring-a": 99})
+    promoted = runs.start(names=["wiring-a"])
+    assert runs.end(kept)[""] == runs.end(promoted)[""] == "success"
+    assert f"wiring/{kept}" not in events()
+    event = events()[f"wiring/{promoted}"]
+    assert event["extra"] == {"version": 7, "accuracy": 0.991, "server": "none", "run": f"wiring/{promoted}"}
+
+    deadline = time.monotonic() + 60
+    while not (followers := events()[f"wiring/{promoted}"]["created_dagruns"]):
+        assert time.monotonic() < deadline
+        time.sleep(0.5)
+    follower = followers[0]["run_id"]
+    report = run_directory(runs.platform.settings.home, "follower", follower) / "report.json"
+    while not report.exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.5)
+    assert {"extra": event["extra"]} in json.loads(report.read_text())["events"]
+
+
+def test_a_cancelled_run_ends_its_programs_and_its_questions(runs):
+    running = runs.start(names=["wiring-a"], seconds=600)
+    waiting = runs.start(names=["wiring-b"], approve=True)
+    runs.wait(running, lambda states: states.get("release.gate[wiring-a]") == "running")
+    runs.asked(waiting, 1)
+
+    def programs():
+        return [process for process in runs.platform.processes() if any('"seconds": 600' in word for word in process.cmdline())]
+
+    deadline = time.monotonic() + 60
+    while not programs():
+        assert time.monotonic() < deadline
+        time.sleep(0.5)
+    for run in (running, waiting):
+        runs.mark(run, "failed")
+        assert runs.end(run)[""] == "failed"
+    while programs():
+        assert time.monotonic() < deadline
+        time.sleep(0.5)
+    assert runs.states(waiting)["release.promote[0]"] == "skipped"
+    assert runs.released(waiting, "wiring-b") is None
