@@ -4,8 +4,10 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import orjson
 
+from serving.tfserving.embedded import json_numbers
 from serving.tfserving.embedded.errors import invalid_argument
 
 EXCERPT = 200  # characters of a value that an error quotes
@@ -31,7 +33,7 @@ class Document:
     """A request's body, read.
 
     Attributes:
-        members: the members of its top object.
+        members: the members of its top object; `instances` or `inputs` is an array where the whole request is nothing but numbers.
         booleans: whether `true` or `false` may be somewhere in it, which numpy would take for numbers.
     """
 
@@ -60,6 +62,8 @@ def read(body: bytes) -> Document:
     Raises:
         ServingError: it is not JSON, or no object; the text says where.
     """
+    if (numbers := json_numbers.read(body)) is not None:
+        return Document(numbers, booleans=False)
     try:
         members = orjson.loads(body)
     except orjson.JSONDecodeError:
@@ -99,7 +103,7 @@ def _parse_error(problem: str, offset: int) -> Exception:
 def excerpt(value: Any) -> str:
     """The beginning of a value as JSON. The whole of it might be as large as the request."""
     text = ""
-    for chunk in json.JSONEncoder(ensure_ascii=False).iterencode(value):
+    for chunk in json.JSONEncoder(ensure_ascii=False, default=np.ndarray.tolist).iterencode(value):
         text += chunk[: EXCERPT + 1]
         if len(text) > EXCERPT:
             return text[:EXCERPT] + "…"

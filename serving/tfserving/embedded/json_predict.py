@@ -13,7 +13,7 @@ import orjson
 
 from serving.tfserving.embedded.errors import ServingError, invalid_argument
 from serving.tfserving.embedded.json_document import Document, excerpt
-from serving.tfserving.embedded.json_tensor import is_base64, tensor
+from serving.tfserving.embedded.json_tensor import fit, is_base64, tensor
 
 Tensors = dict[str, np.ndarray]
 
@@ -34,16 +34,23 @@ def inputs(document: Document, dtypes: Mapping[str, np.dtype]) -> tuple[Tensors,
     members = document.members
     if "instances" in members and "inputs" in members:
         raise document.wrong("Not formatted correctly expecting only one of 'inputs' or 'instances' keys to exist")
-    if "instances" in members:
-        instances = members["instances"]
-        if not isinstance(instances, list):
-            raise document.wrong("Expecting 'instances' to be an list/array")
-        if not instances:
-            raise document.wrong("No values in 'instances' array")
-        return _by_row(instances, dtypes, document.booleans), True
-    if "inputs" in members:
-        return _by_column(members["inputs"], dtypes, document.booleans), False
-    raise invalid_argument("Missing 'inputs' or 'instances' key")
+    by_row = "instances" in members
+    if not by_row and "inputs" not in members:
+        raise invalid_argument("Missing 'inputs' or 'instances' key")
+    value = members["instances" if by_row else "inputs"]
+    if isinstance(value, np.ndarray):
+        if len(dtypes) == 1:
+            ((name, dtype),) = dtypes.items()
+            if (array := fit(value, dtype)) is not None:
+                return {name: array}, by_row
+        value = value.tolist()
+    if not by_row:
+        return _by_column(value, dtypes, document.booleans), False
+    if not isinstance(value, list):
+        raise document.wrong("Expecting 'instances' to be an list/array")
+    if not value:
+        raise document.wrong("No values in 'instances' array")
+    return _by_row(value, dtypes, document.booleans), True
 
 
 def _by_column(value: Any, dtypes: Mapping[str, np.dtype], booleans: bool) -> Tensors:

@@ -46,13 +46,17 @@ def tensor(value: Any, dtype: np.dtype, booleans: bool) -> np.ndarray:
 
 def _numbers(value: Any, dtype: np.dtype) -> np.ndarray | None:
     """The fast way: numpy finds shape and type. None where it does not do, or where every value needs a look."""
-    if dtype not in _READABLE or dtype.kind not in _FROM:
+    if dtype.kind not in _FROM:
         return None
     try:
-        array = np.array(value)
+        return fit(np.array(value), dtype)
     except (ValueError, OverflowError):  # ragged
         return None
-    if array.size == 0 or array.dtype.kind not in _FROM[dtype.kind]:
+
+
+def fit(array: np.ndarray, dtype: np.dtype) -> np.ndarray | None:
+    """Numbers that numpy read, as the type of an input; None where not all are surely kept, or it is no such type."""
+    if dtype not in _READABLE or array.size == 0 or array.dtype.kind not in _FROM.get(dtype.kind, ""):
         return None
     if dtype.kind != "b":
         low, high = _limits(dtype)

@@ -1,0 +1,81 @@
+"""A request that is nothing but numbers, straight into an array: three times as fast as by way of lists in lists.
+
+Most requests are `{"instances": [[…]]}` with only numbers in the lists. Their brackets and commas alone give the shape, and without
+the brackets the numbers are one flat list, which is cheap to read. Whatever is not exactly so is left to the general reader.
+"""
+
+import math
+import re
+from typing import Any
+
+import numpy as np
+import orjson
+
+LIMIT = 2**24  # no larger number is taken here: smaller ones are the same in every type, so it does not matter that 1 and 1.0 mix
+MAX_RANK = 16
+
+_SPACE = b" \t\r\n"
+_HEAD = re.compile(rb' { (?:"signature_name" : "(\w+)" , )?"(instances|inputs)" : (?=\[)'.replace(b" ", rb"[ \t\r\n]*"))
+_NUMBER = bytes.maketrans(b"123456789.eE+-", b"0" * 14)  # every character of a number becomes 0
+_NO_BRACKETS = bytes.maketrans(b"[]", b"  ")
+
+
+def read(body: bytes) -> dict[str, Any] | None:
+    """Read a request.
+
+    Args:
+        body: JSON in UTF-8.
+
+    Returns:
+        the members of its top object, `instances` or `inputs` an array of int64 or float64; None if it is not of this form.
+    """
+    head = _HEAD.match(body)
+    tail = body.rstrip(_SPACE)
+    if head is None or not tail.endswith(b"}"):
+        return None
+    array = _array(tail[head.end() : -1])
+    if array is None:
+        return None
+    members: dict[str, Any] = {head[2].decode(): array}
+    if head[1]:
+        members["signature_name"] = head[1].decode()
+    return members
+
+
+def _array(text: bytes) -> np.ndarray | None:
+    outline = text.translate(_NUMBER, _SPACE)
+    shape = _shape(outline.translate(None, b"0"))
+    if shape is None or not _between_brackets(outline):
+        return None
+    try:
+        array = np.array(orjson.loads(b"[%b]" % text.translate(_NO_BRACKETS)))
+    except orjson.JSONDecodeError:
+        return None
+    if array.size != math.prod(shape) or array.min() <= -LIMIT or array.max() >= LIMIT:
+        return None
+    return array.reshape(shape)
+
+
+def _shape(brackets: bytes) -> list[int] | None:
+    """The shape that brackets and commas describe; None if they do not describe a full array."""
+    rank = len(brackets) - len(brackets.lstrip(b"["))
+    if not 0 < rank <= MAX_RANK:
+        return None
+    shape: list[int] = []
+    block = b""  # a list of the level before
+    for level in range(1, rank + 1):
+        start, end = rank - level, brackets.find(b"]" * level) + level  # of the first list of this level
+        size = (end - start - 1) // (len(block) + 1)
+        if size < 1:
+            return None
+        block = b"[" + b",".join([block] * size) + b"]"
+        shape.insert(0, size)
+    return shape if block == brackets else None
+
+
+def _between_brackets(outline: bytes) -> bool:
+    """Whether no number stands before an opening bracket or after a closing one."""
+    characters = np.frombuffer(outline, np.uint8)
+    numbers = characters == ord("0")
+    before, after = numbers[:-1] & (characters[1:] == ord("[")), numbers[1:] & (characters[:-1] == ord("]"))
+    return not (before.any() or after.any())

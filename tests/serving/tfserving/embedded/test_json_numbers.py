@@ -1,0 +1,62 @@
+import json
+
+import numpy as np
+import orjson
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+
+from serving.tfserving.embedded import json_numbers
+
+NUMBERS = st.sampled_from(["1", "-2", "0.5", "1e3", "-0", "255.0", "16777216", "1 2", "01", "", "1.", "e"])
+TEXT = st.recursive(NUMBERS, lambda inner: st.lists(inner, min_size=1, max_size=3).map(lambda items: "[" + ", ".join(items) + "]"))
+
+
+@settings(deadline=None)
+@given(
+    arrays.arrays(np.int64, arrays.array_shapes(max_dims=5, max_side=4), elements=st.integers(-(2**24) + 1, 2**24 - 1))
+    | arrays.arrays(np.float64, arrays.array_shapes(max_dims=5, max_side=4), elements=st.floats(-1e6, 1e6)),
+    st.sampled_from([None, 0, 2]),
+    st.sampled_from(["instances", "inputs"]),
+)
+def test_arrays_of_numbers_are_read(array, indent, key):
+    members = json_numbers.read(json.dumps({"signature_name": "predict", key: array.tolist()}, indent=indent).encode())
+    assert members is not None
+    assert members["signature_name"] == "predict"
+    assert (members[key].dtype, members[key].shape) == (array.dtype, array.shape)
+    np.testing.assert_array_equal(members[key], array)
+
+
+@settings(deadline=None)
+@given(TEXT, st.integers(0, 100), st.sampled_from([*'[], 1"', "true", "1[", "]1", "},"]))
+@example("[[1],[2]]", 4, "]")
+def test_what_is_read_is_what_a_reader_of_json_reads(text, position, more):
+    for body in (text, text[:position] + more + text[position:], text[:position] + text[position + 1 :]):
+        body = b'{"instances": ' + body.encode() + b"}"
+        members = json_numbers.read(body)
+        if members is not None:
+            np.testing.assert_array_equal(members["instances"], np.array(orjson.loads(body)["instances"]), strict=True)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"{}",
+        b'{"instances": 1}',
+        b'{"instances": []}',
+        b'{"instances": [[1], [2, 3]]}',
+        b'{"instances": [1[], [2]]}',
+        b'{"instances": [[1], []2]}',
+        b'{"instances": [NaN]}',
+        b'{"instances": [true]}',
+        b'{"instances": [16777216]}',
+        b'{"instances": [1], "inputs": [1]}',
+        b'{"instances": [1]} x',
+        b'{"signature_name": "x\\"", "instances": [1]}',
+        b'{"instances": ' + b"[" * 1_000_000 + b"]" * 1_000_000 + b"}",
+    ],
+)
+def test_everything_else_is_left_alone(body):
+    assert json_numbers.read(body) is None
