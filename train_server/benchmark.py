@@ -11,25 +11,20 @@ machine a trainer uses.
 import gzip
 import json
 import statistics
-import subprocess
 import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-import psutil
 import typer
 from rich.table import Table
 
-from train_server.conditions import write_conditions
-from train_server.train import PROGRAMS
+from train_server.alone import train_alone
 from windtunnel.datasets import DataSet, locate
-from windtunnel.errors import WindtunnelError
-from windtunnel.files import write_atomically, write_json
-from windtunnel.manifest import read_manifest
+from windtunnel.measure import execute, keep, load_before, spread
 from windtunnel.program import run_program
-from windtunnel.run import Run, git_commit
+from windtunnel.run import git_commit
 from windtunnel.settings import ROOT, load_settings
 from windtunnel.spec import FRAMEWORKS, Framework, Spec
 from windtunnel.tables import render
@@ -61,7 +56,6 @@ class Bench:
     def train(self, framework: Framework, batch_size: int = BATCH_SIZE, epochs: int = 1) -> list[dict[str, float]]:
         """Run our trainer; the lines of its `metrics.jsonl`."""
         with tempfile.TemporaryDirectory(dir=self.directory) as place:
-            run = Run(Path(place))
             spec = Spec(
                 dataset=self.data.name,
                 mean=self.data.mean,
@@ -71,10 +65,8 @@ class Bench:
                 batch_size=batch_size,
                 threads=self.threads,
             )
-            write_conditions(spec, self.data, self.available, run)
-            out = run.version(framework)
-            execute([*PROGRAMS[framework], "--spec", run.spec_file, "--data", self.directory, "--conditions", run.conditions, "--out", out])
-            read_manifest(out)
+            out = Path(place) / "version"
+            train_alone(framework, spec, self.data, self.available, out)
             return [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
 
     def tutorial(self, framework: Framework) -> dict[str, float]:
@@ -85,21 +77,6 @@ class Bench:
     def sgemm(self) -> float:
         """Floating-point operations a second of large matrix products."""
         return last_line(execute([sys.executable, "-m", "train_server.sgemm", "--threads", self.threads]))["flops"]
-
-
-def execute(command: list[Any]) -> str:
-    """Run a program and return what it printed.
-
-    Raises:
-        WindtunnelError: it failed, or cannot be started.
-    """
-    words = [str(word) for word in command]
-    try:
-        return subprocess.run(words, capture_output=True, text=True, check=True, cwd=ROOT).stdout
-    except OSError as error:
-        raise WindtunnelError(f"{words[0]} cannot be started ({error.strerror}); build it with `make setup`") from error
-    except subprocess.CalledProcessError as error:
-        raise WindtunnelError(f"{' '.join(words[:3])} ended with status {error.returncode}: {error.stderr.strip()[-500:]}") from error
 
 
 def last_line(output: str) -> dict[str, float]:
@@ -175,11 +152,6 @@ def tabulate(result: dict[str, Any]) -> Table:
     return table
 
 
-def spread(values: list[float]) -> str:
-    """Median, and least to most in brackets."""
-    return f"{statistics.median(values):,.0f} ({min(values):,.0f} to {max(values):,.0f})"
-
-
 def main(
     rounds: Annotated[int, typer.Option(help="Rounds of the comparison.", min=1)] = 5,
     scaling_rounds: Annotated[int, typer.Option(help="Rounds of the growth by epochs and batch size; 0 leaves them out.", min=0)] = 3,
@@ -188,11 +160,7 @@ def main(
 ) -> None:
     """Measure, print the table, write `train.json` and `train.txt` into the platform's `benchmarks` folder."""
     settings = load_settings()
-    load = psutil.cpu_percent(interval=2)
-    if load > 20:
-        print(
-            f"warning: the machine is {load:.0f} % busy before the benchmark begins; figures will be low, ratios less so", file=sys.stderr
-        )
+    load = load_before()
     data = locate("auto", print)
     with tempfile.TemporaryDirectory() as place:
         directory = Path(place)
@@ -203,8 +171,7 @@ def main(
         if scaling_rounds:
             result["scaling"] = scale(bench, scaling_rounds)
     text = render(tabulate(result))
-    write_json(settings.home / "benchmarks/train.json", result)
-    write_atomically(settings.home / "benchmarks/train.txt", text.encode())
+    keep(settings.home, "train", result, text)
     print(text)
 
 

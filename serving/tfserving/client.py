@@ -60,7 +60,8 @@ class Client:
     def __init__(self, host: str, grpc_port: int, rest_port: int) -> None:
         self._grpc_address = f"{host}:{grpc_port}"
         self.rest_url = f"http://{host}:{rest_port}/v1/models"
-        self._http = httpx.Client(timeout=PREDICT_SECONDS, trust_env=False)
+        # No proxy between our own processes, and no TLS, whose set-up takes longer than a request.
+        self._http = httpx.Client(timeout=PREDICT_SECONDS, trust_env=False, verify=False)
         channel = grpc.insecure_channel(self._grpc_address, CHANNEL)
         self._models = ModelServiceStub(channel)
         self._predictions = PredictionServiceStub(channel)
@@ -97,7 +98,7 @@ class Client:
         try:
             status = self._models.HandleReloadConfigRequest(ReloadConfigRequest(config=config), timeout=RELOAD_SECONDS).status
         except grpc.RpcError as error:
-            raise self._refused("to load another configuration", error) from error
+            raise self._refused("another configuration", error) from error
         if status.error_code:
             raise ServerError(f"tfserving at {self._grpc_address} refuses another configuration: {status.error_message}")
 
@@ -108,7 +109,7 @@ class Client:
         try:
             response = self._http.post(url, content=body, headers={"Content-Type": "application/json"})
         except httpx.TransportError as error:
-            raise ServerError(f"{url} does not answer ({error or type(error).__name__}): `windtunnel up` starts it", True) from error
+            raise ServerError(f"{url} does not answer ({error or type(error).__name__}): start it", True) from error
         try:
             answer = json.loads(response.content)  # NaN and Infinity are what TensorFlow Serving writes, and are no JSON for orjson
         except ValueError as error:
@@ -137,7 +138,7 @@ class Client:
     def _refused(self, asked: str, error: grpc.RpcError) -> ServerError:
         code, details = error.code(), error.details()
         if code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
-            return ServerError(f"tfserving at {self._grpc_address} was asked for {asked} and does not answer ({details})", True)
+            return ServerError(f"tfserving at {self._grpc_address} was asked for {asked} and does not answer ({details}): start it", True)
         return ServerError(f"tfserving at {self._grpc_address} was asked for {asked} and answers {code.name}: {details}")
 
 

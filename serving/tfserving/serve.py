@@ -1,35 +1,43 @@
-"""Start the embedded server as the platform's settings say: `python -m serving.tfserving.serve`."""
+"""Start the embedded server as the platform's settings say: `python -m serving.tfserving.serve`. It ends with whoever started it."""
 
 import os
 import sys
 
 from serving.tfserving.config import to_message, write_config
 from serving.tfserving.server import config_file, models_directory
+from windtunnel.process import die_with_parent
 from windtunnel.settings import Settings, load_settings
 
+TUNED = ("--prefer_tflite_model=true", "--enable_batching=true")
+"""What is measured fastest: `make bench-serve`."""
 
-def command(settings: Settings) -> list[str]:
-    """The embedded server's command line. All of its flags are TensorFlow Serving's own."""
+
+def command(settings: Settings, flags: tuple[str, ...] = TUNED) -> list[str]:
+    """The embedded server's command line. Its flags are TensorFlow Serving's own."""
     return [
         *(sys.executable, "-m", "serving.tfserving.embedded"),
+        f"--host={settings.host}",  # the one flag that TensorFlow Serving does not have
         f"--port={settings.tfserving_grpc_port}",
         f"--rest_api_port={settings.tfserving_rest_port}",
         f"--model_config_file={config_file(settings)}",
-        # A label stands in the file beside the version that it is for, which is not loaded yet when the server starts.
+        # A label is in the file beside the version that it stands for, which is not loaded yet when the server starts.
         "--allow_version_labels_for_unavailable_models=true",
         "--max_num_load_retries=0",  # a version that cannot be loaded now cannot be loaded in a minute
-        "--prefer_tflite_model=true",
-        "--enable_batching=true",
+        *flags,
     ]
 
 
-def main() -> None:
-    """Write the model config file where there is none, and become the server."""
-    settings = load_settings()
+def serve(settings: Settings, flags: tuple[str, ...] = TUNED) -> None:
+    """Write the model config file where there is none, and become the server.
+
+    Does not return.
+    """
+    die_with_parent()  # holds through exec
     if not config_file(settings).exists():
         write_config(config_file(settings), to_message({}, models_directory(settings)))
-    os.execv(sys.executable, command(settings))
+    arguments = command(settings, flags)
+    os.execv(arguments[0], arguments)
 
 
 if __name__ == "__main__":
-    main()
+    serve(load_settings())

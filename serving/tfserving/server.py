@@ -149,7 +149,11 @@ class TFServing(Server):
     def _load(self, name: str, entries: Entries, config: ModelServerConfig) -> None:
         """Give the server a configuration and wait until it serves these entries of a model, and no other versions of it."""
         errors = self._errors(name, entries)
-        self._client.reload(config)
+        try:
+            self._client.reload(config)
+        except ServerError:
+            if not self._errors(name, entries):  # else they say it better
+                raise
         start = time.monotonic()
         while not self._serves(name, entries):
             waited = time.monotonic() - start

@@ -1,0 +1,92 @@
+"""Real model servers to measure: on free ports, with versions trained for it, in a home that goes with them."""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+
+from serving.server import Server, ServerError, Version
+from windtunnel.errors import WindtunnelError
+from windtunnel.measure import execute
+from windtunnel.settings import ROOT, Settings
+from windtunnel.spec import Framework
+
+START_SECONDS = 90
+
+
+def private_settings(home: Path) -> Settings:
+    """Settings with a home of their own and free ports for the model servers."""
+    names = [name for name in Settings.model_fields if name.endswith("_port")]
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in names]  # all at once, so that no port is given twice
+    ports = {name: each.getsockname()[1] for name, each in zip(names, sockets, strict=True)}
+    for each in sockets:
+        each.close()
+    return Settings(home=home, schedule=None, **ports)
+
+
+def train(framework: Framework, number: int, directory: Path) -> Version:
+    """A version for measuring: few images, its number the seed. Trained by the train server's program, of which nothing is imported."""
+    out = directory / framework / str(number)
+    flags = {"--framework": framework, "--samples": 10_000, "--seed": number, "--out": out}
+    execute([sys.executable, "-m", "train_server.alone", *(word for flag in flags.items() for word in flag)])
+    return Version(f"lenet5-{framework}", number, out)
+
+
+@contextmanager
+def running(command: Sequence[str], settings: Settings, server: Server) -> Iterator[None]:
+    """Start a model server's program, wait until it answers, and stop it, with all it has started, in the end.
+
+    It should ask for its own end when this process ends: to do so for it, between fork and exec, would break gRPC's threads.
+
+    Raises:
+        WindtunnelError: it has ended, or does not answer.
+    """
+    variables = {f"WINDTUNNEL_{name.upper()}": str(value or "none") for name, value in settings}
+    environment = os.environ | variables | {"TF_CPP_MIN_LOG_LEVEL": "2", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    settings.home.mkdir(parents=True, exist_ok=True)
+    log = settings.home / f"{server.name}.log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(command, env=environment, cwd=settings.home, stdout=output, stderr=output)
+    try:
+        _await(process, server, log)
+        yield
+    finally:
+        tree = psutil.Process(process.pid).children(recursive=True) if process.poll() is None else []
+        process.terminate()
+        process.wait(timeout=30)
+        for left in psutil.wait_procs(tree, timeout=10)[1]:
+            left.kill()
+
+
+def publish(server: Server, version: Version) -> None:
+    """Have a version loaded.
+
+    Raises:
+        WindtunnelError: it cannot be, or not in time.
+    """
+    server.publish(version)
+    deadline = time.monotonic() + START_SECONDS
+    while not server.ready(version.name, version.number):
+        if time.monotonic() > deadline:
+            raise WindtunnelError(f"{version} is not ready on {server.name} after {START_SECONDS} s")
+        time.sleep(0.1)
+
+
+def _await(process: subprocess.Popen[bytes], server: Server, log: Path) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while True:
+        try:
+            server.served("none")
+            return
+        except ServerError as error:
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise WindtunnelError(
+                    f"{server.name} does not start ({error}): {log.read_text(errors='replace').strip()[-500:]}"
+                ) from error
+        time.sleep(0.1)
