@@ -32,12 +32,13 @@ def truncated(name: str) -> Callable[[Path], None]:
     return spoil
 
 
-def byte_changed(name: str) -> Callable[[Path], None]:
-    """A file with a byte in its middle inverted."""
+def bytes_changed(name: str) -> Callable[[Path], None]:
+    """A file with eight bytes in its middle inverted: a whole weight at least."""
 
     def spoil(bad: Path) -> None:
         content = bytearray((bad / name).read_bytes())
-        content[len(content) // 2 + 3] ^= 0xFF
+        middle = len(content) // 2
+        content[middle : middle + 8] = bytes(byte ^ 0xFF for byte in content[middle : middle + 8])
         (bad / name).write_bytes(content)
 
     return spoil
@@ -56,59 +57,21 @@ def replaced(name: str, other: Path) -> Callable[[Path], None]:
     return spoil
 
 
-TORCH_FORWARDS = {
-    "weights_nan": """
-        def forward(self, image):
-            logits = image.flatten(1)[:, :10] * float("nan")
-            return {"logits": logits, "probabilities": logits}
-    """,
-    "wrong_signature": """
-        def forward(self, image, other):
-            return {"logits": image, "probabilities": other}
-    """,
-    "wrong_outputs": """
-        def forward(self, image):
-            return {"scores": image.flatten(1)[:, :10]}
-    """,
-    "wrong_shape": """
-        def forward(self, image):
-            return {"logits": image.flatten(1)[:, :9], "probabilities": image.flatten(1)[:, :9]}
-    """,
-    "raises": """
-        def forward(self, image):
-            raise RuntimeError("out of order")
-            return {"logits": image}
-    """,
-    "sleeps": """
-        def forward(self, image):
-            square = torch.ones(256, 256)
-            for _ in range({rounds}):
-                square = torch.matmul(square, square).clamp(0.0, 1.0)
-            logits = image.flatten(1)[:, :10] + square[0, :10]
-            return {{"logits": logits, "probabilities": logits}}
-    """,
-}
-
-
-def torch_forward(name: str) -> Callable[[Path], None]:
+def torch_model(name: str) -> Callable[[Path], None]:
     """A TorchScript model with another `forward`."""
 
     def spoil(bad: Path) -> None:
-        import textwrap
-
         import torch
+        import torch_models
 
         torch.set_num_threads(1)
-        code = TORCH_FORWARDS[name]
         if name == "sleeps":
             start = time.perf_counter()
-            square = torch.ones(256, 256)
-            for _ in range(100):
-                square = torch.matmul(square, square).clamp(0.0, 1.0)
-            code = code.format(rounds=int(100 * SLEEP_SECONDS / (time.perf_counter() - start)))
-        module = torch.jit.ScriptModule()
-        module.define(textwrap.dedent(code).replace("torch.", "torch."))
-        module.save(str(bad / "model.pt"))
+            torch_models.sleeps(100)(torch.zeros(1, 784))
+            model = torch_models.sleeps(int(100 * SLEEP_SECONDS / (time.perf_counter() - start)))
+        else:
+            model = getattr(torch_models, name)()
+        torch.jit.script(model).save(str(bad / "model.pt"))
 
     return spoil
 

@@ -99,7 +99,7 @@ def house(tmp_path_factory):
     home = tmp_path_factory.mktemp("house")
     made = House(Settings(home=home, schedule=None, **platform_ports()))
     try:
-        for name in ("mlflow", "torchserve"):
+        for name in ("mlflow", "torchserve", "tfserving"):
             made.start(name)
         yield made
     finally:
