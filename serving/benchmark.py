@@ -1,0 +1,284 @@
+"""How many digits a second the servers answer as they are configured here, beside their stock configurations.
+
+    make bench-serve
+
+Every server runs at once, on ports of its own, and in each round each of them is measured once at every concurrency, one after the
+other, so that a machine that slows down slows all of them; ratios are of one round. ApacheBench asks over REST, keeping its
+connections: TorchServe for a PNG, TensorFlow Serving for a digit in JSON; gRPC is asked by a client here, for digits in binary.
+Before each measurement some hundred different digits are sent at the same concurrency, and every answer's label is compared with the
+trainer's; a wrong label or another status than 2xx is a failure, and a measurement with a failure gives no figure.
+"""
+
+import io
+import itertools
+import statistics
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+
+import httpx
+import numpy as np
+import orjson
+import typer
+from PIL import Image
+from rich.table import Table
+from safetensors.numpy import load_file
+
+from serving.load import ab, grpc_rate
+from serving.server import Server, Version
+from serving.stage import private_settings, publish, running, train
+from windtunnel.errors import WindtunnelError
+from windtunnel.measure import keep, load_before, spread
+from windtunnel.program import run_program
+from windtunnel.run import git_commit
+from windtunnel.settings import ROOT, Settings, load_settings
+from windtunnel.tables import render
+
+CONCURRENCIES = (1, 10, 50)
+CHECKED = 128  # requests whose labels are compared, before each measurement
+STOCK = "stock"
+
+AIMS: Mapping[tuple[str, str], Mapping[int, float]] = {
+    ("torchserve", "tuned"): {1: 0.7, 10: 1.5, 50: 2.5},
+    ("tfserving", "batching"): {10: 2.0, 50: 2.0},
+    ("tfserving", "tuned"): {10: 2.0, 50: 2.0},
+}
+"""What a configuration's rate should be, as a multiple of the stock configuration's, by concurrency."""
+
+
+@dataclass(frozen=True)
+class Rest:
+    """Digits over REST: a body each, and how to read the label in the JSON of an answer."""
+
+    url: str
+    content_type: str
+    headers: Mapping[str, str]
+    bodies: list[bytes]
+    label: Callable[[Any], int]
+
+    def check(self, labels: np.ndarray, concurrency: int) -> None:
+        """Send digits at this concurrency and compare the labels."""
+        with httpx.Client(trust_env=False, verify=False, timeout=30) as client, ThreadPoolExecutor(concurrency) as threads:
+
+            def ask(number: int) -> None:
+                index = number % len(self.bodies)
+                headers = {"Content-Type": self.content_type, **self.headers}
+                response = client.post(self.url, content=self.bodies[index], headers=headers)
+                if not response.is_success:
+                    raise WindtunnelError(f"{self.url} answers {response.status_code}: {response.text[:200]}")
+                if (found := self.label(response.json())) != labels[index]:
+                    raise WindtunnelError(f"{self.url} says {found} of a digit of which the trainer says {labels[index]}")
+
+            list(threads.map(ask, range(CHECKED)))
+
+    def rate(self, labels: np.ndarray, concurrency: int, seconds: int) -> float:
+        """Answers a second."""
+        self.check(labels, concurrency)
+        with tempfile.NamedTemporaryFile() as body:
+            body.write(self.bodies[0])
+            body.flush()
+            headers = [f"{name}: {value}" for name, value in self.headers.items()]
+            return ab(self.url, Path(body.name), self.content_type, headers, concurrency, seconds)
+
+
+@dataclass(frozen=True)
+class Grpc:
+    """Digits over gRPC: a message each, and how to read the label in an answer."""
+
+    address: str
+    method: str
+    messages: list[bytes]
+    label: Callable[[bytes], int]
+
+    def rate(self, labels: np.ndarray, concurrency: int, seconds: int) -> float:
+        """Answers a second; every label is compared."""
+
+        def right(index: int, answer: bytes) -> bool:
+            return self.label(answer) == labels[index]
+
+        for length in (min(seconds, 0.5), seconds):  # the first is not counted
+            rate = grpc_rate(self.address, self.method, self.messages, right, concurrency, length)
+        return rate
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """One line of the table: a server as it is configured, asked over a protocol."""
+
+    server: str
+    configuration: str
+    protocol: str
+    ask: Rest | Grpc
+    labels: np.ndarray
+    rates: dict[int, list[float | None]] = field(default_factory=lambda: {concurrency: [] for concurrency in CONCURRENCIES})
+    failures: list[str] = field(default_factory=list)
+
+    def measure(self, concurrency: int, seconds: int) -> None:
+        """Add a rate, or a failure and no rate."""
+        try:
+            self.rates[concurrency].append(self.ask.rate(self.labels, concurrency, seconds))
+        except WindtunnelError as error:
+            self.rates[concurrency].append(None)
+            self.failures.append(f"concurrency {concurrency}: {error}")
+
+
+def program(server: str, configuration: str) -> list[str]:
+    """The command that starts a server in a configuration, which is the one the platform has if it is `tuned`."""
+    if configuration == "tuned":
+        return [sys.executable, "-m", f"serving.{server}.serve"]
+    value = {
+        ("torchserve", STOCK): "__import__('serving.torchserve.config', fromlist=['*']).STOCK",
+        ("tfserving", STOCK): "('--enable_batching=false',)",
+        ("tfserving", "batching"): "('--enable_batching=true',)",
+    }[server, configuration]
+    code = f"from serving.{server}.serve import serve; from windtunnel.settings import load_settings; serve(load_settings(), {value})"
+    return [sys.executable, "-c", code]
+
+
+@contextmanager
+def torchserve(version: Version, home: Path, configuration: str) -> Iterator[list[Contestant]]:
+    """TorchServe in a configuration, with the version as the champion."""
+    from serving.torchserve.config import STOCK as STOCK_CONFIG
+    from serving.torchserve.config import TUNED
+    from serving.torchserve.server import TorchServe
+    from serving.torchserve.tokens import authorization
+
+    settings = private_settings(home)
+    server = TorchServe(settings, STOCK_CONFIG if configuration == STOCK else TUNED)
+    golden = load_file(version.directory / "golden.safetensors")
+    with serving(version, settings, server, configuration):
+        url = f"{server.inference}/predictions/{version.name}"
+        headers = authorization(server.tokens.get("inference"))
+        ask = Rest(url, "image/png", headers, [_png(image) for image in golden["image"]], _torchserve_label)
+        yield [Contestant("torchserve", configuration, "REST, PNG", ask, golden["label"])]
+
+
+@contextmanager
+def tfserving(version: Version, home: Path, configuration: str) -> Iterator[list[Contestant]]:
+    """The embedded TensorFlow Serving in a configuration, with the version as the champion."""
+    from serving.tfserving.client import from_tensor, to_tensor
+    from serving.tfserving.protos import ModelSpec, PredictRequest, PredictResponse
+    from serving.tfserving.server import TFServing
+
+    def message(image: np.ndarray) -> bytes:
+        return PredictRequest(model_spec=ModelSpec(name=version.name), inputs={"image": to_tensor(image[None])}).SerializeToString()
+
+    def label(answer: bytes) -> int:
+        return int(from_tensor(PredictResponse.FromString(answer).outputs["logits"]).argmax())
+
+    settings = private_settings(home)
+    golden = load_file(version.directory / "golden.safetensors")
+    with serving(version, settings, TFServing(settings), configuration):
+        url = f"http://{settings.host}:{settings.tfserving_rest_port}/v1/models/{version.name}:predict"
+        bodies = [orjson.dumps({"instances": image[None].tolist()}) for image in golden["image"]]
+        rest = Rest(url, "application/json", {}, bodies, lambda answer: int(np.argmax(answer["predictions"][0]["logits"])))
+        address = f"{settings.host}:{settings.tfserving_grpc_port}"
+        grpc = Grpc(address, "/tensorflow.serving.PredictionService/Predict", [message(image) for image in golden["image"]], label)
+        yield [
+            Contestant("tfserving", configuration, "REST, JSON", rest, golden["label"]),
+            Contestant("tfserving", configuration, "gRPC", grpc, golden["label"]),
+        ]
+
+
+@contextmanager
+def serving(version: Version, settings: Settings, server: Server, configuration: str) -> Iterator[None]:
+    """A server in a configuration, with the version as the champion."""
+    with running(program(server.name, configuration), settings, server):
+        publish(server, version)
+        server.promote(version.name, version.number)
+        yield
+
+
+def _torchserve_label(answer: Any) -> int:
+    """Of our handler, which says it, or of the stock one, which gives the probabilities."""
+    return answer["label"] if isinstance(answer, dict) else int(np.argmax(answer))
+
+
+def _png(image: np.ndarray) -> bytes:
+    stream = io.BytesIO()
+    Image.fromarray(image[:, :, 0].astype(np.uint8)).save(stream, "PNG")
+    return stream.getvalue()
+
+
+def compare(contestants: list[Contestant], rounds: int, seconds: int) -> None:
+    """Measure every contestant at every concurrency once a round."""
+    for number, concurrency, contestant in itertools.product(range(rounds), CONCURRENCIES, contestants):
+        contestant.measure(concurrency, seconds)
+        rate = contestant.rates[concurrency][-1]
+        found = contestant.failures[-1] if rate is None else f"{rate:7.0f}/s"
+        what = f"{contestant.server:10}  {contestant.configuration:8}  {contestant.protocol:10}  concurrency {concurrency:2}"
+        print(f"round {number + 1}/{rounds}  {what}  {found}", flush=True)
+
+
+def summarise(contestants: list[Contestant]) -> list[dict[str, Any]]:
+    """A row a contestant and concurrency: the rates, the median ratio to the stock configuration's in the same round, and its aim."""
+    stock = {(each.server, each.protocol): each for each in contestants if each.configuration == STOCK}
+    rows = []
+    for each, concurrency in itertools.product(contestants, CONCURRENCIES):
+        beside = stock[each.server, each.protocol]
+        pairs = zip(each.rates[concurrency], beside.rates[concurrency], strict=True)
+        ratios = [mine / theirs for mine, theirs in pairs if mine is not None and theirs is not None]
+        rates = [rate for rate in each.rates[concurrency] if rate is not None]
+        rows.append({
+            "server": each.server,
+            "configuration": each.configuration,
+            "protocol": each.protocol,
+            "concurrency": concurrency,
+            "rates": rates,
+            "ratio": statistics.median(ratios) if ratios else None,
+            "aim": AIMS.get((each.server, each.configuration), {}).get(concurrency),
+        })  # fmt: skip
+    return rows
+
+
+def tabulate(rows: list[dict[str, Any]], seconds: int) -> Table:
+    """The comparison for people: medians, and the spread of the rounds in brackets."""
+    table = Table(title=f"Answers a second, one digit a request, {seconds} s a measurement")
+    for heading in ("server", "configuration", "protocol", "concurrency", "answers/s", "× stock", "aim"):
+        table.add_column(heading, justify="left" if heading in ("server", "configuration", "protocol") else "right")
+    for row in rows:
+        table.add_row(
+            row["server"],
+            row["configuration"],
+            row["protocol"],
+            str(row["concurrency"]),
+            spread(row["rates"]) if row["rates"] else "failed",
+            "" if row["ratio"] is None else f"{row['ratio']:.2f}",
+            "" if row["aim"] is None else f"{row['aim']:g}",
+        )
+    return table
+
+
+def main(
+    rounds: Annotated[int, typer.Option(help="Rounds of the comparison.", min=1)] = 5,
+    seconds: Annotated[int, typer.Option(help="Of each measurement.", min=1)] = 4,
+) -> None:
+    """Measure, print the table, write `serve.json` and `serve.txt` into the platform's `benchmarks` folder."""
+    home = load_settings().home
+    load = load_before()
+    with tempfile.TemporaryDirectory() as place, ExitStack() as servers:
+        print("training a version for each server", flush=True)
+        torch, tensorflow = (train(framework, 1, Path(place)) for framework in ("pytorch", "tensorflow"))
+        contestants: list[Contestant] = []
+        for configuration in (STOCK, "tuned"):
+            contestants += servers.enter_context(torchserve(torch, Path(place) / f"torchserve-{configuration}", configuration))
+        for configuration in (STOCK, "batching", "tuned"):
+            contestants += servers.enter_context(tfserving(tensorflow, Path(place) / f"tfserving-{configuration}", configuration))
+        compare(contestants, rounds, seconds)
+    rows = summarise(contestants)
+    failures = [f"{each.server} {each.configuration} {each.protocol}, {failure}" for each in contestants for failure in each.failures]
+    result = {"commit": git_commit(ROOT), "load_before": load, "rounds": rounds, "seconds": seconds, "rows": rows, "failures": failures}
+    text = render(tabulate(rows, seconds))
+    keep(home, "serve", result, text)
+    print(text)
+    if failures:
+        raise WindtunnelError(f"{len(failures)} measurements failed; the first: {failures[0]}")
+
+
+if __name__ == "__main__":
+    run_program(main)
