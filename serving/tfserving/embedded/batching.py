@@ -5,12 +5,13 @@ batching each request is a call of its own.
 """
 
 import asyncio
-import functools
+import contextlib
 import os
+import threading
 from collections import deque
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from queue import SimpleQueue
 
 import grpc
 import numpy as np
@@ -65,15 +66,17 @@ class Batcher:
     """Runs models on a few threads, for coroutines of one loop."""
 
     def __init__(self, parameters: BatchingParameters | None) -> None:
-        """Start no thread before the first request.
+        """Start the threads.
 
         Args:
             parameters: None to compute every request alone.
         """
         self._parameters = parameters or BatchingParameters()
         self._batching = parameters is not None
-        self._threads = ThreadPoolExecutor(self._parameters.num_batch_threads, thread_name_prefix="inference")
         self._free = self._parameters.num_batch_threads
+        self._jobs: SimpleQueue[tuple[asyncio.AbstractEventLoop, _Queue, list[_Request]] | None] = SimpleQueue()
+        for number in range(self._free):
+            threading.Thread(target=self._work, name=f"inference-{number}", daemon=True).start()
         self._queues: dict[object, _Queue] = {}
         self._scheduled = False
 
@@ -99,7 +102,8 @@ class Batcher:
 
     def close(self) -> None:
         """End the threads."""
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        for _ in range(self._parameters.num_batch_threads):
+            self._jobs.put(None)
 
     def _rows(self, inputs: Mapping[str, np.ndarray]) -> int | None:
         """How many rows all inputs have; None if they do not agree, or there is no batching."""
@@ -132,8 +136,7 @@ class Batcher:
                     break
                 batch = self._take(queue)
                 self._free -= 1
-                future = loop.run_in_executor(self._threads, _compute, queue, batch, self._parameters)
-                future.add_done_callback(functools.partial(self._deliver, batch))
+                self._jobs.put((loop, queue, batch))
             if queue.requests:
                 self._queues[key] = queue
 
@@ -153,10 +156,16 @@ class Batcher:
         queue.rows -= rows
         return batch
 
-    def _deliver(self, batch: list[_Request], done: "asyncio.Future[list[list[np.ndarray] | BaseException]]") -> None:
+    def _work(self) -> None:
+        """Compute batches, on a thread."""
+        while (job := self._jobs.get()) is not None:
+            loop, queue, batch = job
+            loop.call_soon_threadsafe(self._deliver, batch, _compute(queue, batch, self._parameters))
+
+    def _deliver(self, batch: list[_Request], results: list[list[np.ndarray] | BaseException]) -> None:
         self._free += 1
-        self._schedule()
-        for request, outputs in zip(batch, done.result(), strict=True):
+        self._dispatch()
+        for request, outputs in zip(batch, results, strict=True):
             if request.outputs.done():  # the client has gone
                 continue
             if isinstance(outputs, BaseException):
@@ -168,10 +177,8 @@ class Batcher:
 def _compute(queue: _Queue, batch: Sequence[_Request], parameters: BatchingParameters) -> list[list[np.ndarray] | BaseException]:
     """Compute a batch on a thread; what cannot be computed together is computed apart, so that nothing fails by its neighbour."""
     if len(batch) > 1 or (batch[0].rows is not None and parameters.allowed_batch_sizes):
-        try:
+        with contextlib.suppress(Exception):  # one of them is at fault, or the outputs are not rows: alone, each gets its own answer
             return _together(queue, batch, parameters)
-        except ServingError:
-            pass  # one of them is at fault, or the outputs are not rows: alone, each gets its own answer
     return [_alone(queue, request) for request in batch]
 
 

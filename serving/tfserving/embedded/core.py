@@ -24,6 +24,8 @@ from serving.tfserving.embedded.versions import State, Versions
 
 __all__ = ["Core", "State", "VersionStatus"]
 
+_OUTPUTS = {examples.CLASSIFY: examples.classification_outputs, examples.REGRESS: examples.regression_outputs}
+
 
 @dataclass(frozen=True)
 class VersionStatus:
@@ -116,8 +118,11 @@ class Core:
         with self._use(specs[0].name, *version_choice(specs[0])) as (number, model):
             if missing := [signature_name for signature_name in names if signature_name not in model.signatures]:
                 raise invalid_argument(f"Requested signature not found in model graph: {missing[0]}")
-            tensors = {model.signatures[signature_name].inputs[examples.INPUT].name for signature_name in names}
-            if len(tensors) != 1:
+            for task, signature_name in zip(request.tasks, names, strict=True):
+                if task.method_name not in _OUTPUTS:
+                    raise ServingError(grpc.StatusCode.UNIMPLEMENTED, f"Unsupported signature method_name: {task.method_name}")
+                _OUTPUTS[task.method_name](model.signatures, signature_name)
+            if len({model.signatures[signature_name].inputs[examples.INPUT].name for signature_name in names}) != 1:
                 raise invalid_argument("Input tensor must be the same for all Signatures.")
             values = examples.serialized_examples(request.input)
             for task, signature_name in zip(request.tasks, names, strict=True):
@@ -126,10 +131,8 @@ class Core:
                 result.model_spec.version.value = number
                 if task.method_name == examples.CLASSIFY:
                     result.classification_result.CopyFrom(await self._classify(model, signature_name, values))
-                elif task.method_name == examples.REGRESS:
-                    result.regression_result.CopyFrom(await self._regress(model, signature_name, values))
                 else:
-                    raise ServingError(grpc.StatusCode.UNIMPLEMENTED, f"Unsupported signature method_name: {task.method_name}")
+                    result.regression_result.CopyFrom(await self._regress(model, signature_name, values))
         return response
 
     def metadata(self, name: str, version: int | None, label: str | None) -> tuple[int, dict[str, meta_graph_pb2.SignatureDef]]:
@@ -148,6 +151,10 @@ class Core:
             if signature_name not in model.signatures:
                 raise invalid_argument(f'Serving signature name: "{signature_name}" not found in signature def')
             return number, model.signatures[signature_name]
+
+    def knows(self, name: str) -> bool:
+        """Whether this process has ever had such a model."""
+        return self._versions.model(name) is not None
 
     def status(self, name: str, version: int | None = None, label: str | None = None) -> list[VersionStatus]:
         """The versions of a model that this process has known, the largest first; one if a version or label is given."""

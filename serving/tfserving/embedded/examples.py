@@ -42,7 +42,7 @@ def classification_outputs(signatures: Mapping[str, meta_graph_pb2.SignatureDef]
     Raises:
         ServingError: there is no such signature, or it does not classify.
     """
-    signature = _find(signatures, name, "classification", CLASSIFY)
+    signature = _find(signatures, name, "classification")
     if len(signature.outputs) not in (1, 2):
         raise invalid_argument(f"Expected one or two output Tensors, found {len(signature.outputs)}")
     outputs = [alias for alias in ("classes", "scores") if alias in signature.outputs]
@@ -59,7 +59,7 @@ def regression_outputs(signatures: Mapping[str, meta_graph_pb2.SignatureDef], na
     Raises:
         ServingError: there is no such signature, or it does not regress.
     """
-    signature = _find(signatures, name, "regression", REGRESS)
+    signature = _find(signatures, name, "regression")
     if len(signature.outputs) != 1:
         raise invalid_argument("Expected one output Tensor.")
     if "outputs" not in signature.outputs:
@@ -67,12 +67,11 @@ def regression_outputs(signatures: Mapping[str, meta_graph_pb2.SignatureDef], na
     return ["outputs"]
 
 
-def _find(signatures: Mapping[str, meta_graph_pb2.SignatureDef], name: str, kind: str, method_name: str) -> meta_graph_pb2.SignatureDef:
+def _find(signatures: Mapping[str, meta_graph_pb2.SignatureDef], name: str, kind: str) -> meta_graph_pb2.SignatureDef:
+    """A signature whose one input takes examples. TensorFlow 2 names every signature's method `predict`, so that says nothing."""
     if name not in signatures:
         raise invalid_argument(f"No signature was found with the name: {name}")
     signature = signatures[name]
-    if signature.method_name != method_name:
-        raise invalid_argument(f"Expected {kind} signature method_name to be {method_name}. Was: {signature.method_name}")
     if len(signature.inputs) != 1:
         raise invalid_argument("Expected one input Tensor.")
     if INPUT not in signature.inputs:

@@ -18,6 +18,7 @@ from tensorflow_serving.apis import (
     regression_pb2,
 )
 
+from serving.tfserving.embedded import metrics
 from serving.tfserving.embedded.core import Core, version_choice
 from serving.tfserving.embedded.errors import ServingError, invalid_argument
 from serving.tfserving.embedded.signatures import DEFAULT_SIGNATURE
@@ -35,6 +36,14 @@ async def _aborting(context: grpc.aio.ServicerContext) -> AsyncIterator[None]:
         await context.abort(error.code, error.message)
 
 
+@asynccontextmanager
+async def _counting(core: Core, name: str, api: str, context: grpc.aio.ServicerContext) -> AsyncIterator[None]:
+    """Count and time a request; send a ServingError to the client."""
+    async with _aborting(context):
+        with metrics.request(name if core.knows(name) else "", api, "GRPC"):
+            yield
+
+
 def _fill_spec(spec: model_pb2.ModelSpec, name: str, version: int, signature_name: str) -> None:
     """Name the version that answered."""
     spec.name, spec.signature_name = name, signature_name
@@ -49,7 +58,7 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
 
     async def Predict(self, request: predict_pb2.PredictRequest, context: grpc.aio.ServicerContext) -> predict_pb2.PredictResponse:
         """Run a signature on tensors."""
-        async with _aborting(context):
+        async with _counting(self._core, request.model_spec.name, "Predict", context):
             spec = request.model_spec
             inputs = {alias: to_array(proto, alias) for alias, proto in request.inputs.items()}
             version, outputs = await self._core.predict(
@@ -65,7 +74,7 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
         self, request: classification_pb2.ClassificationRequest, context: grpc.aio.ServicerContext
     ) -> classification_pb2.ClassificationResponse:
         """Classify `tf.Example`s."""
-        async with _aborting(context):
+        async with _counting(self._core, request.model_spec.name, "Classify", context):
             spec = request.model_spec
             version, result = await self._core.classify(spec.name, *version_choice(spec), spec.signature_name, request.input)
             response = classification_pb2.ClassificationResponse(result=result)
@@ -76,7 +85,7 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
         self, request: regression_pb2.RegressionRequest, context: grpc.aio.ServicerContext
     ) -> regression_pb2.RegressionResponse:
         """Regress `tf.Example`s."""
-        async with _aborting(context):
+        async with _counting(self._core, request.model_spec.name, "Regress", context):
             spec = request.model_spec
             version, result = await self._core.regress(spec.name, *version_choice(spec), spec.signature_name, request.input)
             response = regression_pb2.RegressionResponse(result=result)
@@ -87,7 +96,8 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
         self, request: inference_pb2.MultiInferenceRequest, context: grpc.aio.ServicerContext
     ) -> inference_pb2.MultiInferenceResponse:
         """Classify and regress the same `tf.Example`s."""
-        async with _aborting(context):
+        name = request.tasks[0].model_spec.name if request.tasks else ""
+        async with _counting(self._core, name, "MultiInference", context):
             return await self._core.multi_inference(request)
 
     async def GetModelMetadata(

@@ -32,6 +32,7 @@ class LiteModel(Model):
         """
         from ai_edge_litert.interpreter import Interpreter  # only who wants it pays for it
 
+        super().__init__()
         self._pool: queue.SimpleQueue[Any] = queue.SimpleQueue()
         try:
             content = path.read_bytes()
@@ -43,8 +44,8 @@ class LiteModel(Model):
         self.signatures = interpreter.signatures
         self._pool.put(interpreter)
 
-    def run(self, signature_name: str, inputs: Mapping[str, np.ndarray], outputs: Sequence[str]) -> list[np.ndarray]:
-        """See `Model.run`. LiteRT's own errors do not name the input, so types and shapes are compared here."""
+    def _run(self, signature_name: str, inputs: Mapping[str, np.ndarray], outputs: Sequence[str]) -> list[np.ndarray]:
+        """Run an interpreter. LiteRT's own errors do not name the input, so types and shapes are compared here."""
         signature = self.signatures[signature_name]
         for alias, value in inputs.items():
             info = signature.inputs[alias]
@@ -59,8 +60,7 @@ class LiteModel(Model):
         finally:
             self._pool.put(interpreter)
 
-    def close(self) -> None:
-        """Let go of the interpreters."""
+    def _free(self) -> None:
         while not self._pool.empty():
             self._pool.get()
 

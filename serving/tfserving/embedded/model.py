@@ -1,14 +1,16 @@
 """A loaded version of a model, whichever runtime holds it."""
 
+import threading
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import grpc
 import numpy as np
 from tensorflow.core.protobuf import config_pb2, meta_graph_pb2
 
-from serving.tfserving.embedded.errors import invalid_argument
+from serving.tfserving.embedded.errors import ServingError, invalid_argument
 from serving.tfserving.embedded.session import Session
 
 
@@ -36,11 +38,19 @@ class ModelOptions:
 
 
 class Model(ABC):
-    """A loaded version. `run` may be called from several threads; `close` frees it, once nothing runs."""
+    """A loaded version. `run` may be called from several threads, and `close` from any.
+
+    A client that goes away ends its request and not what is computed for it, so a version without requests may still be running:
+    `close` waits for that, and `run` refuses what comes later.
+    """
 
     signatures: Mapping[str, meta_graph_pb2.SignatureDef]
 
-    @abstractmethod
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._running = 0
+        self._closed = False
+
     def run(self, signature_name: str, inputs: Mapping[str, np.ndarray], outputs: Sequence[str]) -> list[np.ndarray]:
         """Compute outputs of a signature.
 
@@ -52,10 +62,31 @@ class Model(ABC):
         Raises:
             ServingError: the runtime refuses the values or fails.
         """
+        with self._changed:
+            if self._closed:
+                raise ServingError(grpc.StatusCode.UNAVAILABLE, "This version has been unloaded")
+            self._running += 1
+        try:
+            return self._run(signature_name, inputs, outputs)
+        finally:
+            with self._changed:
+                self._running -= 1
+                self._changed.notify_all()
+
+    def close(self) -> None:
+        """Free what the model holds, once nothing runs."""
+        with self._changed:
+            self._closed = True
+            self._changed.wait_for(lambda: self._running == 0)
+        self._free()
 
     @abstractmethod
-    def close(self) -> None:
-        """Free what the model holds."""
+    def _run(self, signature_name: str, inputs: Mapping[str, np.ndarray], outputs: Sequence[str]) -> list[np.ndarray]:
+        """What `run` does, in the model's runtime."""
+
+    @abstractmethod
+    def _free(self) -> None:
+        """What `close` does, in the model's runtime."""
 
 
 class SavedModel(Model):
@@ -63,11 +94,12 @@ class SavedModel(Model):
 
     def __init__(self, directory: Path, options: ModelOptions) -> None:
         """Load the SavedModel of a directory; see `Session`."""
+        super().__init__()
         self._session = Session(directory, options.saved_model_tags, options.session_config, options.run_options)
         self.signatures = self._session.signatures
 
-    def run(self, signature_name: str, inputs: Mapping[str, np.ndarray], outputs: Sequence[str]) -> list[np.ndarray]:
-        """See `Model.run`. A value that does not fit a placeholder is refused here, as TensorFlow's Python does.
+    def _run(self, signature_name: str, inputs: Mapping[str, np.ndarray], outputs: Sequence[str]) -> list[np.ndarray]:
+        """Run the graph. A value that does not fit a placeholder is refused here, as TensorFlow's Python does.
 
         The C++ runtime trusts the shape: a picture of rank 3 ends the whole process in a kernel of oneDNN, and a picture of
         900 x 900 pixels computes for seconds before a later layer turns it away.
@@ -80,8 +112,7 @@ class SavedModel(Model):
             feeds[name] = value
         return self._session.run(feeds, [signature.outputs[alias].name for alias in outputs])
 
-    def close(self) -> None:
-        """Free the session and the graph."""
+    def _free(self) -> None:
         self._session.close()
 
 

@@ -1,7 +1,7 @@
 """TensorFlow's runtime by its C API: load a SavedModel, run it, and never hold Python's lock meanwhile.
 
-The C API loads and runs a SavedModel with the same code as TensorFlow Serving. Through `ctypes` every call of it gives up the
-lock of the interpreter, so requests are answered while a version loads, and `import tensorflow`, seconds long, is not needed.
+The C API loads and runs a SavedModel with the same code as TensorFlow Serving. Through `ctypes` its long calls give up the lock of
+the interpreter, so requests are answered while a version loads, and `import tensorflow`, seconds long, is not needed.
 
 https://github.com/tensorflow/tensorflow/blob/v2.21.0/tensorflow/c/c_api.h
 """
@@ -11,6 +11,7 @@ import functools
 import importlib.util
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import grpc
@@ -33,7 +34,9 @@ class _Output(ctypes.Structure):
     _fields_ = (("operation", _POINTER), ("index", ctypes.c_int))
 
 
-_FUNCTIONS: dict[str, tuple[Any, list[Any]]] = {
+_Signatures = dict[str, tuple[Any, list[Any]]]
+
+_SHORT: _Signatures = {
     "TF_NewStatus": (_POINTER, []),
     "TF_DeleteStatus": (None, [_POINTER]),
     "TF_GetCode": (ctypes.c_int, [_POINTER]),
@@ -41,34 +44,10 @@ _FUNCTIONS: dict[str, tuple[Any, list[Any]]] = {
     "TF_NewBuffer": (ctypes.POINTER(_Buffer), []),
     "TF_DeleteBuffer": (None, [ctypes.POINTER(_Buffer)]),
     "TF_NewGraph": (_POINTER, []),
-    "TF_DeleteGraph": (None, [_POINTER]),
     "TF_GraphOperationByName": (_POINTER, [_POINTER, ctypes.c_char_p]),
     "TF_NewSessionOptions": (_POINTER, []),
     "TF_DeleteSessionOptions": (None, [_POINTER]),
     "TF_SetConfig": (None, [_POINTER, ctypes.c_char_p, ctypes.c_size_t, _POINTER]),
-    "TF_LoadSessionFromSavedModel": (
-        _POINTER,
-        [_POINTER, _POINTER, ctypes.c_char_p, _POINTER, ctypes.c_int, _POINTER, ctypes.POINTER(_Buffer), _POINTER],
-    ),
-    "TF_CloseSession": (None, [_POINTER, _POINTER]),
-    "TF_DeleteSession": (None, [_POINTER, _POINTER]),
-    "TF_SessionRun": (
-        None,
-        [
-            _POINTER,
-            _POINTER,
-            _POINTER,
-            _POINTER,
-            ctypes.c_int,
-            _POINTER,
-            _POINTER,
-            ctypes.c_int,
-            _POINTER,
-            ctypes.c_int,
-            _POINTER,
-            _POINTER,
-        ],
-    ),
     "TF_AllocateTensor": (_POINTER, [ctypes.c_int, _POINTER, ctypes.c_int, ctypes.c_size_t]),
     "TF_DeleteTensor": (None, [_POINTER]),
     "TF_TensorData": (_POINTER, [_POINTER]),
@@ -77,23 +56,38 @@ _FUNCTIONS: dict[str, tuple[Any, list[Any]]] = {
     "TF_Dim": (ctypes.c_int64, [_POINTER, ctypes.c_int]),
     "TF_StringInit": (None, [_POINTER]),
     "TF_StringCopy": (None, [_POINTER, ctypes.c_char_p, ctypes.c_size_t]),
-    "TF_StringDealloc": (None, [_POINTER]),
     "TF_StringGetDataPointer": (_POINTER, [_POINTER]),
     "TF_StringGetSize": (ctypes.c_size_t, [_POINTER]),
+    "memmove": (_POINTER, [_POINTER, _POINTER, ctypes.c_size_t]),
 }
+"""Functions that keep the interpreter's lock: giving it up for a microsecond can mean milliseconds until it is back."""
+
+_LONG: _Signatures = {
+    "TF_DeleteGraph": (None, [_POINTER]),
+    "TF_LoadSessionFromSavedModel": (
+        _POINTER,
+        [_POINTER, _POINTER, ctypes.c_char_p, _POINTER, ctypes.c_int, _POINTER, ctypes.POINTER(_Buffer), _POINTER],
+    ),
+    "TF_CloseSession": (None, [_POINTER, _POINTER]),
+    "TF_DeleteSession": (None, [_POINTER, _POINTER]),
+    "TF_SessionRun": (None, [*[_POINTER] * 4, ctypes.c_int, *[_POINTER] * 2, ctypes.c_int, _POINTER, ctypes.c_int, *[_POINTER] * 2]),
+}
+"""Functions that give it up."""
 
 
 @functools.cache
-def _library() -> Any:
-    """TensorFlow's shared library, with the types of the functions used here."""
+def _library() -> SimpleNamespace:
+    """The functions of TensorFlow's shared library that are used here."""
     package = importlib.util.find_spec("tensorflow")
     assert package is not None
     assert package.submodule_search_locations is not None
-    library = ctypes.CDLL(str(Path(package.submodule_search_locations[0]) / "libtensorflow_cc.so.2"))
-    for name, (result, arguments) in _FUNCTIONS.items():
-        function = getattr(library, name)
-        function.restype, function.argtypes = result, arguments
-    return library
+    path = str(Path(package.submodule_search_locations[0]) / "libtensorflow_cc.so.2")
+    functions = {}
+    for library, signatures in ((ctypes.PyDLL(path), _SHORT), (ctypes.CDLL(path), _LONG)):
+        for name, (result, arguments) in signatures.items():
+            functions[name] = getattr(library, name)
+            functions[name].restype, functions[name].argtypes = result, arguments
+    return SimpleNamespace(**functions)
 
 
 class _Status:
@@ -111,7 +105,7 @@ class _Status:
 
 
 class Session:
-    """A loaded SavedModel. `run` may be called from several threads.
+    """A loaded SavedModel. `run` may be called from several threads, but not once `close` is called.
 
     Attributes:
         signatures: the model's signatures by name.
@@ -153,7 +147,7 @@ class Session:
             self.placeholders = {
                 f"{node.name}:0": tuple(dim.size for dim in node.attr["shape"].shape.dim)
                 for node in meta_graph.graph_def.node
-                if node.op == "Placeholder" and not node.attr["shape"].shape.unknown_rank
+                if node.op == "Placeholder" and "shape" in node.attr and not node.attr["shape"].shape.unknown_rank
             }
         except BaseException:
             self.close()
@@ -201,7 +195,7 @@ class Session:
                     library.TF_DeleteTensor(tensor)
 
     def close(self) -> None:
-        """Free the model. Nothing may be running."""
+        """Free the model. Nothing may be running, which is for the caller to see to."""
         library = _library()
         if self._session is not None:
             with _Status() as status:
@@ -227,7 +221,7 @@ def _detached(signature: meta_graph_pb2.SignatureDef) -> meta_graph_pb2.Signatur
     return copy
 
 
-def _to_tensor(array: np.ndarray) -> int:
+def _to_tensor(array: np.ndarray) -> Any:
     """A new `TF_Tensor` with a copy of an array's elements."""
     library, kind = _library(), data_type(array)
     shape = (ctypes.c_int64 * array.ndim)(*array.shape)
@@ -241,11 +235,11 @@ def _to_tensor(array: np.ndarray) -> int:
         return tensor
     contiguous = np.ascontiguousarray(array)
     tensor = library.TF_AllocateTensor(kind, shape, array.ndim, contiguous.nbytes)
-    ctypes.memmove(library.TF_TensorData(tensor), contiguous.ctypes.data, contiguous.nbytes)
+    library.memmove(library.TF_TensorData(tensor), contiguous.ctypes.data, contiguous.nbytes)
     return tensor
 
 
-def _to_array(tensor: int) -> np.ndarray:
+def _to_array(tensor: Any) -> np.ndarray:
     """The elements of a `TF_Tensor`, copied."""
     library, kind = _library(), _library().TF_TensorType(tensor)
     shape = [library.TF_Dim(tensor, axis) for axis in range(library.TF_NumDims(tensor))]
@@ -259,5 +253,5 @@ def _to_array(tensor: int) -> np.ndarray:
             item = address + index * _STRING_SIZE
             flat[index] = ctypes.string_at(library.TF_StringGetDataPointer(item), library.TF_StringGetSize(item))
     else:
-        ctypes.memmove(array.ctypes.data, address, array.nbytes)
+        library.memmove(array.ctypes.data, address, array.nbytes)
     return array

@@ -1,0 +1,128 @@
+"""The embedded server as a process, and requests to it by TensorFlow Serving's own stubs."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from types import TracebackType
+
+import grpc
+import numpy as np
+import psutil
+
+from serving.tfserving.protos import messages_alone
+from tests.ports import free_ports
+from windtunnel.settings import ROOT
+
+with messages_alone():
+    from google.protobuf import text_format
+    from tensorflow_serving.apis import (
+        get_model_status_pb2,
+        model_management_pb2,
+        model_service_pb2_grpc,
+        predict_pb2,
+        prediction_service_pb2_grpc,
+    )
+
+    from serving.tfserving.embedded.tensors import fill_proto, to_array
+
+TIMEOUT = 20.0
+UNLIMITED = [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1)]
+
+
+class EmbeddedServer:
+    """A server with these flags, in a context; it has a gRPC port of its own and answers when the context is entered."""
+
+    def __init__(self, directory: Path, *flags: str, wait: bool = True) -> None:
+        self.port, self.rest_port = free_ports(2)
+        self.directory = directory
+        self._log = directory / f"server-{self.port}.log"
+        self._wait = wait
+        command = [sys.executable, "-m", "serving.tfserving.embedded", f"--port={self.port}", *flags]
+        environment = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "2", "PYTHONPATH": str(ROOT)}
+        with self._log.open("wb") as log:
+            self.process = subprocess.Popen(command, env=environment, cwd=directory, stdout=log, stderr=log)
+
+    def __enter__(self) -> "EmbeddedServer":
+        self.channel = grpc.insecure_channel(f"127.0.0.1:{self.port}", options=UNLIMITED)
+        self.prediction = prediction_service_pb2_grpc.PredictionServiceStub(self.channel)
+        self.models = model_service_pb2_grpc.ModelServiceStub(self.channel)
+        if self._wait:
+            try:
+                grpc.channel_ready_future(self.channel).result(timeout=60)
+            except grpc.FutureTimeoutError:
+                self.__exit__(None, None, None)
+                raise AssertionError(f"the server does not answer: {self.log}") from None
+            listening = {c.laddr.port for c in psutil.Process(self.process.pid).net_connections() if c.status == psutil.CONN_LISTEN}
+            assert self.port in listening, "another server answers"
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.channel.close()
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+        assert self.process.wait(timeout=10) in (0, 1), self.log
+
+    @property
+    def log(self) -> str:
+        return self._log.read_text()
+
+    def predict(
+        self,
+        name: str,
+        inputs: dict[str, np.ndarray],
+        signature_name: str = "",
+        output_filter: tuple[str, ...] = (),
+        version: int | None = None,
+        label: str | None = None,
+    ) -> tuple[int, dict[str, np.ndarray]]:
+        """Which version answers, and what."""
+        response = self.prediction.Predict(predict_request(name, inputs, signature_name, output_filter, version, label), TIMEOUT)
+        assert response.model_spec.name == name
+        assert response.model_spec.signature_name == (signature_name or "serving_default")
+        return response.model_spec.version.value, {alias: to_array(proto, alias) for alias, proto in response.outputs.items()}
+
+    def half(self, name: str = "default", version: int | None = None, label: str | None = None) -> tuple[int, float]:
+        """Which version of a half_plus model answers, and what it makes of 2."""
+        number, outputs = self.predict(name, {"x": np.array([2.0], np.float32)}, version=version, label=label)
+        return number, float(outputs["y"][0])
+
+    def states(self, name: str) -> dict[int, str]:
+        """The state of each version of a model."""
+        request = get_model_status_pb2.GetModelStatusRequest()
+        request.model_spec.name = name
+        statuses = self.models.GetModelStatus(request, TIMEOUT).model_version_status
+        return {status.version: get_model_status_pb2.ModelVersionStatus.State.Name(status.state) for status in statuses}
+
+    def reload(self, config: str) -> None:
+        """Give the server a model config list in the text format."""
+        request = model_management_pb2.ReloadConfigRequest()
+        text_format.Parse(config, request.config)
+        response = self.models.HandleReloadConfigRequest(request, TIMEOUT)
+        assert response.status.error_code == 0
+
+
+def predict_request(
+    name: str,
+    inputs: dict[str, np.ndarray],
+    signature_name: str = "",
+    output_filter: tuple[str, ...] = (),
+    version: int | None = None,
+    label: str | None = None,
+) -> predict_pb2.PredictRequest:
+    request = predict_pb2.PredictRequest(output_filter=output_filter)
+    request.model_spec.name, request.model_spec.signature_name = name, signature_name
+    if version is not None:
+        request.model_spec.version.value = version
+    if label is not None:
+        request.model_spec.version_label = label
+    for alias, array in inputs.items():
+        fill_proto(request.inputs[alias], array)
+    return request
+
+
+def config_text(**models: str) -> str:
+    """A model config list: names and what is in their entries besides."""
+    entries = (f'config {{ name: "{name}" model_platform: "tensorflow" {fields} }}' for name, fields in models.items())
+    return f"model_config_list {{ {' '.join(entries)} }}"
