@@ -7,7 +7,6 @@ import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
 
 from windtunnel.errors import WindtunnelError
@@ -19,14 +18,14 @@ MIB = 1 << 20
 
 @dataclass(frozen=True)
 class Config:
-    """What of TorchServe is tuned. `None` leaves what TorchServe, or the Java runtime, chooses by itself.
+    """What of TorchServe is tuned; the defaults are TorchServe's own.
 
     Attributes:
+        handler: the file, beside this module, that goes into the archives.
         workers: Python processes a model version.
         batch_size: the most requests that a worker gets at once.
         batch_delay_ms: how long an incomplete batch waits for more, paid in full whenever it does not fill.
         job_queue: requests a model version that may wait; more get a 503.
-        netty_threads: threads of the frontend that read requests, and as many that talk to the workers.
         request_bytes: the largest body; a larger one gets a 413.
         response_seconds: a worker that takes longer for a batch is ended and started again.
         token_minutes: how long a token is good for.
@@ -35,11 +34,11 @@ class Config:
         properties: further properties of `config.properties`.
     """
 
+    handler: str
     workers: int
     batch_size: int = 1
     batch_delay_ms: int = 100
     job_queue: int = 100
-    netty_threads: int | None = None
     request_bytes: int = 6_553_500
     response_seconds: int = 120
     token_minutes: float = 60
@@ -48,22 +47,23 @@ class Config:
     properties: tuple[tuple[str, str], ...] = ()
 
 
-STOCK = Config(workers=os.cpu_count() or 1)
+STOCK = Config(handler="stock_handler.py", workers=os.cpu_count() or 1)
 """TorchServe's defaults, but for the addresses."""
 
 TUNED = Config(
+    handler="handler.py",
     workers=1,
     batch_size=32,
     batch_delay_ms=1,
     job_queue=1000,
-    netty_threads=1,
     request_bytes=4 * MIB,
     response_seconds=10,
-    java=("-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=4"),
+    token_minutes=24 * 60,
+    java=("-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"),
     logging="log4j2.xml",
     properties=(("disable_system_metrics", "true"), ("metrics_mode", "prometheus")),
 )
-"""For two small cores: see `README.md` beside this module for what each of these gave."""
+"""For two small cores; `README.md` says what was tried."""
 
 
 @dataclass(frozen=True)
@@ -106,9 +106,7 @@ def folders(settings: Settings) -> Folders:
 def properties(settings: Settings, config: Config, temporary: Path) -> dict[str, str]:
     """`config.properties`: https://github.com/pytorch/serve/blob/master/docs/configuration.md."""
     address = f"http://{settings.host}"
-    tuned = {
-        "number_of_netty_threads": config.netty_threads,
-        "netty_client_threads": config.netty_threads,
+    sizes = {
         "job_queue_size": config.job_queue,
         "max_request_size": config.request_bytes,
         "default_response_timeout": config.response_seconds,
@@ -126,7 +124,7 @@ def properties(settings: Settings, config: Config, temporary: Path) -> dict[str,
         "decode_input_request": "false",  # bodies reach the handler as they came
         "allowed_urls": "(?!)",  # matches no URL: what is not in the model store cannot be registered
         "number_of_gpu": "0",
-        **{name: str(value) for name, value in tuned.items() if value is not None},
+        **{name: str(value) for name, value in sizes.items()},
         **dict(config.properties),
     }
 
@@ -135,7 +133,7 @@ def command(settings: Settings, config: Config, temporary: Path) -> list[str]:
     """The command line of TorchServe's frontend, without its launcher, whose end would leave the frontend behind."""
     package = _package()
     here = folders(settings)
-    logging = [f"-Dlog4j.configurationFile={files(__package__) / config.logging}"] if config.logging else []
+    logging = [f"-Dlog4j.configurationFile={Path(__file__).with_name(config.logging)}"] if config.logging else []
     return [
         find_java(),
         *config.java,

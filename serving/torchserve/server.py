@@ -117,8 +117,8 @@ class TorchServe(Server):
         if not model.is_file():
             raise ServerError(f"torchserve serves TorchScript, and {version} has no {MODEL} in {version.directory}")
         archive = self._archive(version.name, number)
-        write_archive(archive, version.name, number, model)
-        check_archive(archive, version.name, number)
+        write_archive(archive, version.name, number, model, self.config.handler)
+        check_archive(archive, version.name, number, self.config.handler)
         parameters = {
             "url": archive.name,
             "batch_size": self.config.batch_size,
