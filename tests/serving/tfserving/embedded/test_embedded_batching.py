@@ -1,0 +1,194 @@
+"""Micro-batches: what is computed together, what apart, and what is turned away."""
+
+import asyncio
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import grpc
+import numpy as np
+import pytest
+from embedded_server import EmbeddedServer, config_text, messages_alone
+
+with messages_alone():
+    from serving.tfserving.embedded.batching import Batcher, BatchingParameters
+    from serving.tfserving.embedded.config import read_batching_parameters
+    from serving.tfserving.embedded.errors import ServingError, invalid_argument
+    from serving.tfserving.embedded.model import Model
+
+
+class Held(Model):
+    """Adds a row's numbers up, and remembers what it computed. The first run ends when `go` is set; a negative number is refused."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.signatures = {}
+        self.runs: list[np.ndarray] = []
+        self.began, self.go = threading.Event(), threading.Event()
+
+    def _run(self, signature_name: str, inputs: Mapping[str, np.ndarray], outputs: Sequence[str]) -> list[np.ndarray]:
+        self.runs.append(inputs["x"])
+        self.began.set()
+        assert self.go.wait(10)
+        if np.any(inputs["x"] < 0):
+            raise invalid_argument("negative")
+        sums = inputs["x"].sum(axis=tuple(range(1, inputs["x"].ndim)))
+        return [sums.sum() if output == "total" else sums for output in outputs]
+
+    def _free(self) -> None:
+        self.runs.clear()
+
+
+def batches(
+    parameters: BatchingParameters | None, *requests: np.ndarray, outputs: tuple[str, ...] = ("sum",)
+) -> tuple[list[list[float] | str], list[tuple[int, ...]]]:
+    """What is answered to requests that come while another is computed, and the shapes of what was computed after that."""
+
+    async def run() -> tuple[list[list[float] | str], list[tuple[int, ...]]]:
+        model, batcher = Held(), Batcher(parameters)
+        first = asyncio.ensure_future(batcher.run(model, "s", {"x": np.zeros((1, 2))}, ["first"]))
+        await asyncio.to_thread(model.began.wait, 10)
+        others = [asyncio.ensure_future(batcher.run(model, "s", {"x": request}, outputs)) for request in requests]
+        await asyncio.sleep(0.05)
+        model.go.set()
+        results = await asyncio.gather(first, *others, return_exceptions=True)
+        batcher.close()
+        answers = [str(r) if isinstance(r, BaseException) else r[0].tolist() for r in results[1:]]
+        return answers, [array.shape for array in model.runs[1:]]
+
+    return asyncio.run(run())
+
+
+def one_thread(**fields: object) -> BatchingParameters:
+    return BatchingParameters(**{"num_batch_threads": 1} | fields)  # type: ignore[arg-type]
+
+
+ONE, TWO = np.array([[1.0, 2.0]]), np.array([[3.0, 4.0], [5.0, 6.0]])
+
+
+def test_what_waits_is_computed_together() -> None:
+    assert batches(one_thread(), ONE, TWO, ONE) == ([[3.0], [7.0, 11.0], [3.0]], [(4, 2)])
+
+
+def test_without_batching_each_request_is_computed_alone() -> None:
+    answers, shapes = batches(None, ONE, TWO, ONE)
+    assert answers == [[3.0], [7.0, 11.0], [3.0]]
+    assert sorted(shapes) == [(1, 2), (1, 2), (2, 2)]
+
+
+def test_a_bad_request_fails_alone() -> None:
+    assert batches(one_thread(), ONE, -ONE, TWO) == ([[3.0], "negative", [7.0, 11.0]], [(4, 2), (1, 2), (1, 2), (2, 2)])
+
+
+def test_nan_stays_in_its_row() -> None:
+    answers, shapes = batches(one_thread(), ONE, ONE * np.nan)
+    np.testing.assert_equal(answers, [[3.0], [np.nan]])
+    assert shapes == [(2, 2)]
+
+
+def test_what_differs_in_shape_type_or_rank_is_computed_apart() -> None:
+    answers, shapes = batches(one_thread(), ONE, np.ones((1, 3)), ONE.astype(np.float32), np.array(5.0), ONE)
+    assert answers == [[3.0], [3.0], [3.0], 5.0, [3.0]]
+    assert sorted(shapes) == [(), (1, 2), (1, 3), (2, 2)]
+
+
+def test_outputs_that_are_no_rows_are_computed_apart() -> None:
+    assert batches(one_thread(), ONE, TWO, outputs=("total",)) == ([3.0, 18.0], [(3, 2), (1, 2), (2, 2)])
+
+
+def test_batches_are_not_larger_than_allowed_but_requests_may_be() -> None:
+    large = np.ones((5, 2))
+    answers, shapes = batches(one_thread(max_batch_size=3), ONE, TWO, large, ONE)
+    assert answers == [[3.0], [7.0, 11.0], [2.0] * 5, [3.0]]
+    assert shapes == [(3, 2), (5, 2), (1, 2)]
+
+
+def test_batches_are_filled_up_to_an_allowed_size() -> None:
+    assert batches(one_thread(max_batch_size=8, allowed_batch_sizes=(4, 8)), ONE, TWO) == ([[3.0], [7.0, 11.0]], [(4, 2)])
+
+
+def test_inputs_of_different_lengths_are_filled_up_with_zeros() -> None:
+    answers, shapes = batches(one_thread(pad_variable_length_inputs=True), ONE, np.ones((2, 4)))
+    assert (answers, shapes) == ([[3.0], [4.0, 4.0]], [(3, 4)])
+
+
+def test_a_full_queue_turns_requests_away() -> None:
+    answers, _ = batches(one_thread(max_batch_size=1, max_enqueued_batches=2), ONE, ONE, ONE)
+    assert answers == [[3.0], [3.0], "The batch scheduling queue to which this task was submitted is full; try again later"]
+
+
+def test_requests_wait_for_their_batch_as_long_as_they_may() -> None:
+    async def run(timeout_micros: int, requests: int) -> tuple[float, int]:
+        model, batcher = Held(), Batcher(one_thread(max_batch_size=2, batch_timeout_micros=timeout_micros))
+        model.go.set()
+        start = time.perf_counter()
+        await asyncio.gather(*(batcher.run(model, "s", {"x": ONE}, ["sum"]) for _ in range(requests)))
+        batcher.close()
+        return time.perf_counter() - start, len(model.runs)
+
+    seconds, runs = asyncio.run(run(200_000, 1))
+    assert (seconds >= 0.2, runs) == (True, 1)
+    seconds, runs = asyncio.run(run(20_000_000, 2))  # a full batch does not wait
+    assert (seconds < 10, runs) == (True, 1)
+
+
+def test_closing_waits_for_what_runs_and_refuses_what_comes_later() -> None:
+    model = Held()
+    with ThreadPoolExecutor(2) as threads:
+        run = threads.submit(model.run, "s", {"x": ONE}, ["sum"])
+        assert model.began.wait(10)
+        close = threads.submit(model.close)
+        time.sleep(0.05)
+        assert (close.done(), len(model.runs)) == (False, 1)
+        model.go.set()
+        assert run.result(10)[0].tolist() == [3.0]
+        close.result(10)
+    with pytest.raises(ServingError, match="unloaded"):
+        model.run("s", {"x": ONE}, ["sum"])
+
+
+def test_parameters_are_read_as_the_real_server_reads_them(tmp_path: Path) -> None:
+    file = tmp_path / "batching.config"
+    numbers = {"max_batch_size": 128, "batch_timeout_micros": 0, "max_enqueued_batches": 1000, "num_batch_threads": 8}
+    text = " ".join(f"{name} {{ value: {number} }}" for name, number in numbers.items())
+    file.write_text(
+        f'{text} thread_pool_name {{ value: "pool" }} allowed_batch_sizes: 32 allowed_batch_sizes: 128 pad_variable_length_inputs: true'
+    )
+    assert read_batching_parameters(file) == BatchingParameters(128, 0, 1000, 8, (32, 128), True)
+    file.write_text("")
+    assert read_batching_parameters(file) == BatchingParameters()
+
+
+@pytest.mark.parametrize(
+    ("text", "error"),
+    [
+        ("max_batch_size: 7", "Error parsing text-format tensorflow.serving.BatchingParameters: "),
+        ("max_batch_size { value: 0 }", "max_batch_size must be positive; was 0"),
+        ("max_batch_size { value: 8 } allowed_batch_sizes: 4", "the last must be max_batch_size"),
+        ("max_batch_size { value: 8 } allowed_batch_sizes: 8 allowed_batch_sizes: 8", "allowed_batch_sizes must increase"),
+    ],
+)
+def test_wrong_parameters(tmp_path: Path, text: str, error: str) -> None:
+    (tmp_path / "batching").write_text(text)
+    with pytest.raises(ServingError) as caught:
+        read_batching_parameters(tmp_path / "batching")
+    assert caught.value.code == grpc.StatusCode.INVALID_ARGUMENT
+    assert error in caught.value.message
+
+
+def test_the_real_runtime_computes_requests_together(models: Path, tmp_path: Path) -> None:
+    (tmp_path / "models.config").write_text(config_text(batch=f'base_path: "{models / "batch"}"'))
+    (tmp_path / "batching").write_text("num_batch_threads { value: 1 }")
+    flags = ("--enable_batching", "--batching_parameters_file=batching", "--model_config_file=models.config")
+    with EmbeddedServer(tmp_path, *flags) as server, ThreadPoolExecutor(12) as clients:
+        values = [1.0, 2.0, 5000.0, 3.0, 4.0, 5.0] * 2  # 5000 is refused by the graph
+        futures = [clients.submit(server.predict, "batch", {"x": np.full((1, 2), value, np.float32)}) for value in values]
+        for value, future in zip(values, futures, strict=True):
+            if value == 5000:
+                assert "a row is too large" in str(future.exception())
+            else:
+                assert future.result()[1]["sum"].tolist() == [2 * value]
+        later = [clients.submit(server.predict, "batch", {"x": np.ones((1, 2), np.float32)}) for _ in range(12)]
+        assert max(int(future.result()[1]["batch"][0]) for future in later) > 1

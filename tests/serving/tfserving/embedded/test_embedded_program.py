@@ -1,0 +1,143 @@
+"""The program: flags, files that are wrong, the end; and LiteRT."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import grpc
+import numpy as np
+import psutil
+import pytest
+from embedded_server import EmbeddedServer, messages_alone, predict_request
+
+from serving.tfserving.embedded.flags import meaningless, parse_flags
+from windtunnel.settings import ROOT
+
+with messages_alone():
+    from tensorflow_serving.apis import get_model_metadata_pb2
+
+
+def test_flags_with_and_without_an_equals_sign() -> None:
+    flags = parse_flags(
+        ["--port=1", "--rest_api_port", "2", "--enable_batching", "--prefer_tflite_model=true", "--enable_model_warmup=false"]
+    )
+    assert (flags.port, flags.rest_api_port) == (1, 2)
+    assert (flags.enable_batching, flags.prefer_tflite_model, flags.enable_model_warmup) == (True, True, False)
+    assert meaningless(flags) == []
+
+
+def test_defaults_are_the_real_servers() -> None:
+    flags = vars(parse_flags([]))
+    assert flags | {"port": 8500, "rest_api_port": 0, "rest_api_timeout_in_ms": 30_000, "model_name": "default"} == flags
+    assert flags | {"enable_batching": False, "enable_model_warmup": True, "prefer_tflite_model": False} == flags
+    assert flags | {"file_system_poll_wait_seconds": 1, "max_num_load_retries": 5, "load_retry_interval_micros": 60_000_000} == flags
+    assert flags | {"model_config_file_poll_wait_seconds": 0, "saved_model_tags": "serve"} == flags
+
+
+def test_flags_that_mean_nothing_here_are_named() -> None:
+    flags = parse_flags(["--grpc_max_threads=8", "--use_saved_model=true", "--per_process_gpu_memory_fraction", "0.5", "--enable_profiler"])
+    assert meaningless(flags) == ["enable_profiler", "grpc_max_threads", "per_process_gpu_memory_fraction", "use_saved_model"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error"),
+    [
+        (["--prot=1"], "unrecognized arguments: --prot=1"),
+        (["--port=a"], "argument --port: invalid int value"),
+        (["--enable_batching=maybe"], "maybe is neither true nor false"),
+    ],
+)
+def test_wrong_flags(arguments: list[str], error: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        parse_flags(arguments)
+    assert error in capsys.readouterr().err
+
+
+def test_servers_that_cannot_start(tmp_path: Path, models: Path) -> None:
+    (tmp_path / "wrong").write_text("improperly formatted file")
+    base = f"--model_base_path={models / 'half_plus_two'}"
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        cases = {
+            ("--model_config_file=wrong",): "INVALID_ARGUMENT: Error parsing text-format tensorflow.serving.ModelServerConfig: wrong: ",
+            ("--model_config_file=none",): "INVALID_ARGUMENT: Error parsing text-format tensorflow.serving.ModelServerConfig: none: ",
+            (): "INVALID_ARGUMENT: Both server_options.model_base_path and server_options.model_config_file are empty!",
+            ("--model_base_path=a",): "INVALID_ARGUMENT: Expected model default to have an absolute path or URI; got base_path()=a",
+            (base, "--batching_parameters_file=wrong"): "without setting server_options.enable_batching to true.",
+            (base, "--tensorflow_session_config_file=wrong"): "INVALID_ARGUMENT: Error parsing text-format tensorflow.ConfigProto: wrong: ",
+            (base, f"--port={port}"): f"UNAVAILABLE: Cannot listen on 127.0.0.1:{port}: ",
+            (base, f"--rest_api_port={port}"): f"UNAVAILABLE: Cannot listen on 127.0.0.1:{port}: ",
+        }
+        for flags, error in cases.items():
+            with EmbeddedServer(tmp_path, *flags, wait=False) as server:
+                assert server.process.wait(timeout=60) == 1
+                assert "Failed to start server. Error: " in server.log
+                assert error in server.log, server.log
+
+
+def test_flags_reach_grpc_and_the_session(tmp_path: Path, models: Path) -> None:
+    (tmp_path / "session").write_text("intra_op_parallelism_threads: 1")
+    flags = ("--tensorflow_session_config_file=session", "--tensorflow_inter_op_parallelism=2", "--grpc_max_threads=8")
+    flags += ("--grpc_channel_arguments=grpc.max_connection_age_ms=2000,grpc.lb_policy_name=grpclb",)
+    with EmbeddedServer(tmp_path, f"--model_base_path={models / 'half_plus_two'}", *flags) as server:
+        assert server.half() == (123, 3.0)
+        assert "Flags that change nothing here: grpc_max_threads" in server.log
+
+
+def test_sigterm_answers_what_was_asked_and_ends(tmp_path: Path, models: Path) -> None:
+    with EmbeddedServer(tmp_path, f"--model_base_path={models / 'batch'}") as server:
+        request = predict_request("default", {"x": np.ones((1, 2), np.float32)})
+        server.prediction.Predict(request, 60)
+        future = server.prediction.Predict.future(request, 60)
+        time.sleep(0.05)
+        server.process.send_signal(signal.SIGTERM)
+        assert list(future.result().outputs["sum"].float_val) == [2.0]
+        assert server.process.wait(timeout=5) == 0
+
+
+def test_the_parents_end_ends_it(tmp_path: Path, models: Path) -> None:
+    command = (
+        f"{sys.executable} -m serving.tfserving.embedded --port=0 --grpc_socket_path={tmp_path}/s --model_base_path={models}/half_plus_two"
+    )
+    script = f"import subprocess, time; print(subprocess.Popen({command.split()!r}).pid, flush=True); time.sleep(60)"
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, cwd=ROOT) as parent:
+        assert parent.stdout is not None
+        server = psutil.Process(int(parent.stdout.readline()))
+        deadline = time.monotonic() + 60
+        while not (tmp_path / "s").exists():
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        os.kill(parent.pid, signal.SIGKILL)
+    server.wait(timeout=10)
+
+
+@pytest.mark.parametrize(("flags", "more"), [((), 1.0), (("--prefer_tflite_model", "--enable_batching"), 2.0)])
+def test_tflite_is_served_if_preferred(tmp_path: Path, models: Path, flags: tuple[str, ...], more: float) -> None:
+    with EmbeddedServer(tmp_path, f"--model_base_path={models / 'lite'}", *flags) as server:
+        for rows in (1, 5, 2):
+            x = np.arange(2 * rows, dtype=np.float32).reshape(rows, 2)
+            version, outputs = server.predict("default", {"x": x})
+            assert version == 1
+            np.testing.assert_array_equal(outputs["y"], x + more)
+            np.testing.assert_array_equal(outputs["x2"], x * 2)
+        assert list(server.predict("default", {"x": x}, output_filter=("y",))[1]) == ["y"]
+        for wrong in (np.zeros((1, 3), np.float32), np.zeros(2, np.float32), np.zeros((1, 2)), np.zeros((0, 2), np.float32)):
+            with pytest.raises(grpc.RpcError) as error:
+                server.predict("default", {"x": wrong})
+            assert error.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+        request = get_model_metadata_pb2.GetModelMetadataRequest(metadata_field=["signature_def"])
+        request.model_spec.name = "default"
+        signatures = get_model_metadata_pb2.SignatureDefMap()
+        server.prediction.GetModelMetadata(request).metadata["signature_def"].Unpack(signatures)
+        signature = signatures.signature_def["serving_default"]
+        assert (set(signature.inputs), set(signature.outputs)) == ({"x"}, {"y", "x2"})
+        assert [dim.size for dim in signature.inputs["x"].tensor_shape.dim] == [-1, 2]
+
+
+def test_saved_model_is_served_where_there_is_no_tflite(tmp_path: Path, models: Path) -> None:
+    with EmbeddedServer(tmp_path, f"--model_base_path={models / 'half_plus_two'}", "--prefer_tflite_model") as server:
+        assert server.half() == (123, 3.0)
