@@ -23,6 +23,8 @@ from windtunnel.spec import Framework
 from windtunnel.tables import render
 from windtunnel.tracking import client, reachable
 
+NOT_RELEASED = "not released"
+
 
 def summarise(run: Run) -> dict[str, Any]:
     """What the run came to: `spec`, a row a framework in `frameworks`, `parity` (`passed`, `failed`, `missing`), `missing` steps.
@@ -44,6 +46,8 @@ def summarise(run: Run) -> dict[str, Any]:
         parity = "passed" if json.loads(run.certificate.read_text())["passed"] else "failed"
     if parity != "passed":
         missing.append(f"a parity certificate that passed (it {'is missing' if parity == 'missing' else 'failed'})")
+    else:
+        missing += [f"a release of {framework}" for framework, row in rows.items() if row["release"] == NOT_RELEASED]
     spec = run.spec().model_dump()
     return {"run": run.name, "spec": spec, "frameworks": rows, "parity": parity, "missing": missing, "lineage": lineage.model_dump()}
 
@@ -53,7 +57,7 @@ def _release(run: Run, framework: Framework) -> dict[str, Any]:
         released = json.loads(run.released(framework).read_text())
         return {"release": f"champion on {released['server']}", "reason": None, "example": released["example"]}
     if not run.gate(framework).exists():
-        return {"release": "not released", "reason": None, "example": None}
+        return {"release": NOT_RELEASED, "reason": None, "example": None}
     gate = json.loads(run.gate(framework).read_text())
     return {"release": "challenger", "reason": "it was not approved or promoted" if gate["promote"] else gate["reason"], "example": None}
 

@@ -113,7 +113,8 @@ class Airflow:
         state = self._request("GET", f"/api/v2{path}")["state"]
         tasks = self._request("GET", f"/api/v2{path}/taskInstances", params={"limit": 1000})["task_instances"]
         url = f"{self._settings.airflow_url}/dags/{quote(dag_id, safe='')}/runs/{quote(run_id, safe='')}"
-        return DagRun(dag_id, run_id, state, tuple(_task(task, path, url) for task in sorted(tasks, key=_order)), url)
+        names = {(_group(task), task["map_index"]): task["rendered_map_index"] for task in tasks if task["rendered_map_index"]}
+        return DagRun(dag_id, run_id, state, tuple(_task(task, names, path, url) for task in sorted(tasks, key=_order)), url)
 
     def follow(self, dag_id: str, run_id: str) -> Iterator[DagRun]:
         """A run as it is, again and again until it has ended."""
@@ -176,9 +177,15 @@ def _seconds(task: dict[str, Any]) -> float | None:
     return (datetime.now(UTC) - datetime.fromisoformat(task["start_date"])).total_seconds()
 
 
-def _task(task: dict[str, Any], path: str, run_url: str) -> Task:
+def _group(task: dict[str, Any]) -> str:
+    """The task group of a task, or itself outside of any."""
+    return task["task_id"].rpartition(".")[0] or task["task_id"]
+
+
+def _task(task: dict[str, Any], names: dict[tuple[str, int], str], path: str, run_url: str) -> Task:
+    """`names` are those of the mapped copies in each group: one that was skipped has none of its own."""
     mapped = task["map_index"] >= 0
-    index = task["rendered_map_index"] or task["map_index"]
+    index = names.get((_group(task), task["map_index"]), task["map_index"])
     log = f"{path}/taskInstances/{quote(task['task_id'])}/logs/{task['try_number']}?map_index={task['map_index']}"
     return Task(
         name=f"{task['task_id']}[{index}]" if mapped else task["task_id"],

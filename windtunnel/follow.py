@@ -12,7 +12,14 @@ from rich.text import Text
 
 from windtunnel.airflow import Airflow, DagRun, Task
 
-MARKS = {"success": "[green]✓", "failed": "[red]✗", "upstream_failed": "[red]–", "skipped": "–", "up_for_retry": "[yellow]↻"}
+MARKS = {
+    "success": "[green]✓",
+    "failed": "[red]✗",
+    "upstream_failed": "[red]–",
+    "skipped": "–",
+    "up_for_retry": "[yellow]↻",
+    "awaiting_input": "[yellow]?",
+}
 LOG_LINES = 15
 
 

@@ -172,7 +172,7 @@ def _answering(settings: Settings, running: dict[str, list[psutil.Process]]) -> 
             reply = httpx.get(url + HEALTH[name], timeout=5, trust_env=False)
         except httpx.HTTPError:
             continue
-        if reply.is_success:
+        if not reply.is_server_error:  # TorchServe's refusal of a request without a token is an answer
             answering.add(name)
             if name == "api-server":
                 answering.update(_beating(reply.json(), running))

@@ -22,6 +22,7 @@ def run(tmp_path):
     for version, framework in enumerate(frameworks, start=3):
         make_version(here.version(framework), framework, SPEC, accuracy=0.9906)
         write_json(here.registered(framework), {"name": f"lenet5-{framework}", "version": version})
+        write_json(here.gate(framework), {"promote": False, "reason": "it is worse"})
     write_json(here.certificate, {"passed": True, "checks": []})
     return here
 
@@ -39,13 +40,18 @@ def test_the_table_shows_each_version(run):
     assert "lenet5 on mnist: 60,000 images, 5 epochs, batch 64, threads 1" in text
     row = next(line for line in text.splitlines() if "lenet5-libtorch" in line)
     cells = [cell.strip() for cell in row.strip("│").split("│")]
-    assert cells == ["lenet5-libtorch", "3", "99.06%", "0.0100", "35.0 s", "8,571", "passed", "not released"]
+    assert cells == ["lenet5-libtorch", "3", "99.06%", "0.0100", "35.0 s", "8,571", "passed", "challenger"]
 
 
 def test_what_is_missing_is_named(run):
     run.registered("pytorch").unlink()
     run.certificate.unlink()
     assert summarise(run)["missing"] == ["a registered version of pytorch", "a parity certificate that passed (it is missing)"]
+
+
+def test_a_release_that_did_not_come_to_its_gate_is_missing(run):
+    run.gate("pytorch").unlink()
+    assert summarise(run)["missing"] == ["a release of pytorch"]
 
 
 def test_a_failed_certificate_is_missing_its_pass(run):
@@ -55,7 +61,6 @@ def test_a_failed_certificate_is_missing_its_pass(run):
 
 def test_a_champion_is_shown_with_how_to_ask_it_and_a_challenger_with_why(run):
     write_json(run.released("libtorch"), {"server": "torchserve", "example": "curl …"})
-    write_json(run.gate("pytorch"), {"promote": False, "reason": "it is worse"})
     result = summarise(run)
     assert [row["release"] for row in result["frameworks"].values()] == ["champion on torchserve", "challenger"]
     assert explain(result).splitlines() == [
