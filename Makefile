@@ -1,6 +1,6 @@
 BIN := .venv/bin
 
-.PHONY: help setup run test bench-train down
+.PHONY: help setup run test bench-train bench-serve bench-switch down
 
 help: ## show this
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 14
@@ -22,6 +22,12 @@ test: setup ## check and test everything
 bench-train: setup ## measure the trainers beside their tutorials and the machine, and draw it
 	@$(BIN)/python -m train_server.benchmark
 	@$(BIN)/python -m train_server.figures
+
+bench-serve: setup ## measure the model servers beside their stock configurations
+	@$(BIN)/python -m serving.benchmark
+
+bench-switch: setup ## switch versions 200 times under load, on both servers, over both protocols
+	@$(BIN)/python -m serving.switching
 
 down: ## stop the platform, leaving no process
 	@$(BIN)/windtunnel down
