@@ -200,10 +200,9 @@ class Release:
     def _tidy(self) -> list[str]:
         """Withdraw what no alias names, once the champion is served; return what was done."""
         aliases = self._aliases.all().get(self.name, {})
-        served = self.server.served(self.name)
-        if "champion" in aliases and served.champion != aliases["champion"]:
+        if "champion" in aliases and self.server.served(self.name).champion != aliases["champion"]:
             return []
-        unwanted = sorted(served.versions - set(aliases.values()))
+        unwanted = sorted(self.server.published(self.name) - set(aliases.values()))
         for number in unwanted:
             self._withdraw(number)
         return [f"withdrew version {number}" for number in unwanted]

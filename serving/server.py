@@ -89,6 +89,10 @@ class Server(ABC):
         """What the server serves of a registered model."""
 
     @abstractmethod
+    def published(self, name: str) -> frozenset[int]:
+        """All versions the server has of a registered model: loaded, loading, or left behind by a release that was cut off."""
+
+    @abstractmethod
     def names(self) -> list[str]:
         """The registered models of which the server has versions."""
 

@@ -109,6 +109,10 @@ class TFServing(Server):
             champion = None  # a release was cut off between the two
         return Served(users | self._available(standby(name)), champion)
 
+    def published(self, name: str) -> frozenset[int]:
+        """The versions that have a directory."""
+        return frozenset(int(directory.name) for directory in (self._models / name).glob("*") if directory.name.isdecimal())
+
     def names(self) -> list[str]:
         """The registered models of which there are directories."""
         return sorted(entry.name for entry in self._models.iterdir()) if self._models.exists() else []
