@@ -36,7 +36,7 @@ def serve(settings: Settings, config: Config = TUNED) -> None:
 def environment(logs: Path) -> dict[str, str]:
     """This process' environment, without what would override the configuration."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("TS_")}
-    return kept | {"LOG_LOCATION": str(logs), "METRICS_LOCATION": str(logs), "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
+    return kept | {"LOG_LOCATION": str(logs), "METRICS_LOCATION": str(logs)}
 
 
 if __name__ == "__main__":

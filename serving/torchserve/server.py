@@ -13,7 +13,7 @@ import numpy as np
 
 from serving.server import Outputs, Protocol, Served, Server, ServerError, Version
 from serving.torchserve.archive import MODEL, check_archive, write_archive
-from serving.torchserve.config import TUNED, Config, folders
+from serving.torchserve.config import LOOPBACK, TUNED, Config, folders
 from serving.torchserve.tokens import REFUSED, Kind, Tokens, authorization
 from windtunnel.settings import Settings
 
@@ -39,7 +39,7 @@ class TorchServe(Server):
         self.settings = settings
         self.config = config
         self.folders = folders(settings)
-        self.management = f"http://{settings.host}:{settings.torchserve_management_port}"
+        self.management = f"http://{LOOPBACK}:{settings.torchserve_management_port}"
         self.inference = f"http://{settings.host}:{settings.torchserve_inference_port}"
 
     def publish(self, version: Version) -> None:
@@ -101,6 +101,11 @@ class TorchServe(Server):
         loaded = {int(number) for number, description in self._versions(name).items() if _is_ready(description)}
         default = self._default(name)
         return Served(frozenset(loaded), None if default in (None, NOBODY) else int(default))
+
+    def published(self, name: str) -> frozenset[int]:
+        """The versions that are registered or have an archive in the model store."""
+        archives = {file.name.removeprefix(f"{name}-").removesuffix(".mar") for file in self.folders.models.glob(f"{name}-*.mar")}
+        return frozenset(int(number) for number in {*self._versions(name), *archives} if number.isdecimal())
 
     def names(self) -> list[str]:
         """The registered models of which a version is published, loaded or not."""
