@@ -12,7 +12,7 @@ from tensorflow_serving.apis import classification_pb2, input_pb2, regression_pb
 from serving.tfserving.embedded.errors import invalid_argument
 from serving.tfserving.embedded.json_document import Document
 from serving.tfserving.embedded.json_predict import write
-from serving.tfserving.embedded.json_tensor import decode_base64, is_base64, scalar, type_name
+from serving.tfserving.embedded.json_tensor import decode_base64, is_base64, tensor, type_name
 
 _KINDS = {"bytes": "bytes_list", "float": "float_list", "int64": "int64_list"}
 
@@ -65,7 +65,7 @@ def _element(name: str, element: Any) -> tuple[str, Any]:
     if is_base64(element):
         return "bytes", decode_base64(element)
     if isinstance(element, float):
-        return "float", scalar(element, np.dtype(np.float32))
+        return "float", tensor(element, np.dtype(np.float32)).item()
     if isinstance(element, int):
         if not -(2**63) <= element < 2**63:
             raise invalid_argument(f"Feature: {name} has uint64 element. Only int64 is supported.")

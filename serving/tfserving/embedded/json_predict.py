@@ -5,7 +5,7 @@ https://www.tensorflow.org/tfx/serving/api_rest#predict_api
 
 import base64
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -45,31 +45,31 @@ def inputs(document: Document, dtypes: Mapping[str, np.dtype]) -> tuple[Tensors,
                 return {name: array}, by_row
         value = value.tolist()
     if not by_row:
-        return _by_column(value, dtypes, document.booleans), False
+        return _by_column(value, dtypes), False
     if not isinstance(value, list):
         raise document.wrong("Expecting 'instances' to be an list/array")
     if not value:
         raise document.wrong("No values in 'instances' array")
-    return _by_row(value, dtypes, document.booleans), True
+    return _by_row(value, dtypes), True
 
 
-def _by_column(value: Any, dtypes: Mapping[str, np.dtype], booleans: bool) -> Tensors:
+def _by_column(value: Any, dtypes: Mapping[str, np.dtype]) -> Tensors:
     if not _is_object(value):
         name = _only(dtypes, "inputs is a plain value/list, but expecting an object")
-        return {name: tensor(value, dtypes[name], booleans)}
+        return {name: tensor(value, dtypes[name])}
     for name in dtypes:
         if name not in value:
             raise invalid_argument(f"Missing named input: {name} in 'inputs' object.")
-    return {name: tensor(value[name], dtype, booleans) for name, dtype in dtypes.items()}
+    return {name: tensor(value[name], dtype) for name, dtype in dtypes.items()}
 
 
-def _by_row(instances: list[Any], dtypes: Mapping[str, np.dtype], booleans: bool) -> Tensors:
+def _by_row(instances: list[Any], dtypes: Mapping[str, np.dtype]) -> Tensors:
     if not _is_object(instances[0]):
         name = _only(dtypes, "instances is a plain list, but expecting list of objects")
-        for item, instance in enumerate(instances):
-            if _is_object(instance):
+        for item in _dicts(instances):
+            if _is_object(instances[item]):
                 raise invalid_argument(f"Expecting value/list but got object at item {item} of input list")
-        return {name: _stack(instances, dtypes[name], booleans, "")}
+        return {name: _stack(instances, dtypes[name], "")}
     for item, instance in enumerate(instances):
         if not _is_object(instance):
             raise invalid_argument(f"Expecting object but got list at item {item} of input list")
@@ -78,23 +78,43 @@ def _by_row(instances: list[Any], dtypes: Mapping[str, np.dtype], booleans: bool
                 f"Failed to process element: {item} of 'instances' list. JSON object: {excerpt(instance)} "
                 f"keys must be equal to: {','.join(sorted(dtypes))}"
             )
-    return {name: _stack([instance[name] for instance in instances], dtype, booleans, f" key: {name}") for name, dtype in dtypes.items()}
+    return {name: _stack([instance[name] for instance in instances], dtype, f" key: {name}") for name, dtype in dtypes.items()}
 
 
-def _stack(rows: list[Any], dtype: np.dtype, booleans: bool, key: str) -> np.ndarray:
-    """Rows as one tensor. Where that fails, it is done again row by row, to say which one it is."""
+def _dicts(instances: list[Any]) -> Iterable[int]:
+    """The items that are dicts; usually none, which is found without a look at each."""
+    if dict not in set(map(type, instances)):
+        return []
+    return (item for item, instance in enumerate(instances) if type(instance) is dict)
+
+
+def _stack(rows: list[Any], dtype: np.dtype, key: str) -> np.ndarray:
+    """Rows as one tensor. Where that fails, the error says which is the first row that is wrong, or not like the first one."""
     try:
-        return tensor(rows, dtype, booleans)
+        return tensor(rows, dtype)
     except ServingError:
-        arrays: list[np.ndarray] = []
-        for item, row in enumerate(rows):
-            try:
-                arrays.append(tensor(row, dtype, booleans))
-                _same_shape(arrays[0], arrays[-1])
-            except ServingError as error:
-                message = f"Failed to process element: {item}{key} of 'instances' list. Error: {error.code.name}: {error.message}"
-                raise ServingError(error.code, message) from None
+        item = _first_wrong(rows, dtype)
+        try:
+            _same_shape(tensor(rows[0], dtype), tensor(rows[item], dtype))
+        except ServingError as error:
+            message = f"Failed to process element: {item}{key} of 'instances' list. Error: {error.code.name}: {error.message}"
+            raise ServingError(error.code, message) from None
         raise
+
+
+def _first_wrong(rows: list[Any], dtype: np.dtype) -> int:
+    """The first row that cannot be stacked on those before it. Found by halving: a look at each row would take too long."""
+    right, wrong = 0, len(rows)  # so many rows from the start are right, so many are not
+    step = 1
+    while wrong - right > 1:
+        middle = min(right + step, (right + wrong) // 2)
+        try:
+            tensor([rows[0], *rows[right:middle]], dtype)
+        except ServingError:
+            wrong = middle
+        else:
+            right, step = middle, 2 * step
+    return wrong - 1
 
 
 def _same_shape(first: np.ndarray, other: np.ndarray) -> None:

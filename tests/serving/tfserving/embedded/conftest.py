@@ -1,9 +1,14 @@
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
+from embedded_server import config_text
+from identity_model import write_json_types
+from rest_api import RestApi, rest_api
 
 from windtunnel.settings import ROOT
 
@@ -16,3 +21,34 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     program = ROOT / "tests" / "serving" / "tfserving" / "embedded" / "embedded_models.py"
     subprocess.run([sys.executable, program, directory], env=environment, check=True, capture_output=True, timeout=300)
     return directory
+
+
+@pytest.fixture(scope="session")
+def rest_config(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model config file: `two_versions`, the first `stable`; `identity`; and `batch`, which is slow."""
+    directory = tmp_path_factory.mktemp("rest")
+    write_json_types(directory / "identity" / "1")
+    policy = 'model_version_policy { all {} } version_labels { key: "stable" value: 123 }'
+    entries = {
+        "two_versions": f'base_path: "{models}/two_versions" {policy}',
+        "identity": f'base_path: "{directory}/identity"',
+        "batch": f'base_path: "{models}/batch"',
+    }
+    file = directory / "models.config"
+    file.write_text(config_text(**entries))
+    return file
+
+
+@pytest.fixture(scope="session")
+def api(rest_config: Path) -> Iterator[RestApi]:
+    """A server that batches, as the platform starts it."""
+    flags = ["--allow_version_labels_for_unavailable_models", "--enable_batching"]
+    with rest_api(rest_config.parent, f"--model_config_file={rest_config}", *flags) as running:
+        yield running
+
+
+@pytest.fixture
+def client(api: RestApi) -> Iterator[httpx.Client]:
+    """A client of its REST API."""
+    with api.client() as client:
+        yield client

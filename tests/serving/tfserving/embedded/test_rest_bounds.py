@@ -1,0 +1,257 @@
+"""What a client may not do to the server: every request is answered, soon, in a sentence; and the server goes on."""
+
+import contextlib
+import gzip
+import json
+import re
+import socket
+import threading
+import time
+
+import httpx
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+from rest_api import RestApi
+
+from serving.tfserving.embedded import json_document, json_predict
+from serving.tfserving.embedded.errors import ServingError
+
+PREDICT = "/v1/models/two_versions:predict"
+MB = 2**20
+
+
+def connect(api: RestApi) -> socket.socket:
+    return socket.create_connection(("127.0.0.1", api.port), timeout=20)
+
+
+def head(*lines: str, method: str = "POST", version: str = "1.1") -> bytes:
+    return "\r\n".join([f"{method} {PREDICT} HTTP/{version}", "Host: x", *lines, "", ""]).encode()
+
+
+def until_closed(stream: socket.socket) -> bytes:
+    received = b""
+    while chunk := stream.recv(65536):
+        received += chunk
+    return received
+
+
+def one_answer(stream: socket.socket) -> bytes:
+    """An answer on a connection that stays open."""
+    received = b""
+    while not (match := re.search(rb"content-length: (\d+)\r\n.*?\r\n\r\n(.*)", received, re.DOTALL)) or len(match[2]) < int(match[1]):
+        chunk = stream.recv(65536)
+        assert chunk, received
+        received += chunk
+    return received
+
+
+def parsed(answer: bytes) -> tuple[int, bytes, dict]:
+    """Status, head and body of one answer."""
+    first, _, body = answer.partition(b"\r\n\r\n")
+    return int(first.split()[1]), first.lower(), json.loads(body)
+
+
+def goes_on(client: httpx.Client) -> None:
+    response = client.post(PREDICT, json={"instances": [1]})
+    assert (response.status_code, response.json()) == (200, {"predictions": [3.5]})
+
+
+@pytest.fixture(autouse=True)
+def _goes_on(client):
+    yield
+    goes_on(client)
+
+
+@pytest.fixture
+def modest(api):
+    """The server does not need much more memory after the test than before."""
+    before = api.process.memory_info().rss
+    yield
+    assert api.process.memory_info().rss < before + 64 * MB
+
+
+@pytest.mark.usefixtures("modest")
+def test_a_body_that_is_too_large_is_refused_before_it_comes(api):
+    start = time.monotonic()
+    with connect(api) as stream:
+        stream.sendall(head(f"Content-Length: {100 * MB}"))
+        status, first, body = parsed(one_answer(stream))
+    assert (status, b"connection: close" in first) == (413, True)
+    assert body == {"error": "The request's body may have 16,777,216 bytes and has 104,857,600 bytes: send fewer instances at a time"}
+    assert time.monotonic() - start < 1
+
+
+@pytest.mark.usefixtures("modest")
+@pytest.mark.parametrize("chunked", [False, True])
+def test_a_client_that_sends_all_of_a_body_too_large_gets_its_answer(client, chunked):
+    chunks = (b"x" * MB for _ in range(100))
+    response = client.post(PREDICT, content=chunks, headers={} if chunked else {"content-length": str(100 * MB)})
+    assert response.status_code == 413
+    assert "send fewer instances at a time" in response.json()["error"]
+
+
+@pytest.mark.usefixtures("modest")
+def test_a_bomb_does_not_go_off(client):
+    bomb = gzip.compress(bytes(100 * MB), 1) * 10
+    response = client.post(PREDICT, content=bomb, headers={"content-encoding": "gzip"})
+    assert (response.status_code, "after decompression" in response.json()["error"]) == (413, True)
+    assert response.elapsed.total_seconds() < 1
+
+
+@pytest.mark.parametrize("opening", [b"[", b'{"a":', b'[{"b64":'])
+def test_deep_json_is_refused(client, opening):
+    response = client.post(PREDICT, content=b'{"instances": ' + opening * 100_000)
+    assert (response.status_code, "nested too deep" in response.json()["error"]) == (400, True)
+    assert response.elapsed.total_seconds() < 1
+
+
+ELEMENTS = [b"[]", b"{}", b"[[[[1]]]]", b'"x"', b'{"b64":""}', b"1.5", b"1", b"16777217", b"true", b"null", b"[" * 60 + b"]" * 60]
+
+
+@pytest.mark.parametrize("element", ELEMENTS)
+@pytest.mark.parametrize("last", [b"", b"true", b"[[]]", b"NaN", b"1e300"])
+def test_a_large_body_costs_no_more_than_its_size(element, last):
+    """A megabyte of anything is read or refused within a second, wherever the error is."""
+    count = MB // (len(element) + 1)
+    start = time.process_time()
+    with contextlib.suppress(ServingError):
+        document = json_document.read(b'{"instances": [' + b",".join([element] * count + [last] * bool(last)) + b"]}")
+        json_predict.inputs(document, {"x": np.dtype(np.float32)})
+    assert time.process_time() - start < 1
+
+
+def test_slow_clients_are_given_up_and_hold_nobody_up(api, client):
+    beginnings = [b"", b"POST /v1/mod", head("Content-Length: 100") + b'{"instances":', head("Transfer-Encoding: chunked") + b"5\r\n{"]
+    streams = [connect(api) for _ in beginnings]
+    idle = [connect(api) for _ in range(200)]
+    for stream, beginning in zip(streams, beginnings, strict=True):
+        stream.sendall(beginning)
+    start = time.monotonic()
+    while time.monotonic() < start + 3:
+        response = client.post(PREDICT, json={"instances": [1]})
+        assert response.status_code == 200
+        assert response.elapsed.total_seconds() < 1
+    answers = [until_closed(stream) for stream in streams]
+    assert time.monotonic() - start < 15
+    assert answers[:2] == [b"", b""]
+    for answer in answers[2:]:
+        status, _, body = parsed(answer)
+        assert status == 408
+        assert "The request's body did not go on for 10 s" in body["error"]
+    for stream in (*streams, *idle):
+        stream.close()
+
+
+def test_a_client_may_go_away_at_any_time(api):
+    request = head("Content-Length: 22") + b'{"instances": [1.0, 2]}'
+    for length in range(1, len(request), 7):
+        with connect(api) as stream:
+            stream.sendall(request[:length])
+
+
+def test_a_head_has_bounds(api):
+    with connect(api) as stream:
+        stream.sendall(b"GET / HTTP/1.1\r\n")
+        with pytest.raises((ConnectionResetError, BrokenPipeError)):  # noqa: PT012
+            while True:
+                stream.sendall(b"X: %b\r\n" % (b"x" * 1000))
+    with connect(api) as stream:
+        stream.sendall(b"GET /" + b"x" * 66_000)
+        status, _, body = parsed(until_closed(stream))
+    assert (status, body) == (431, {"error": "The request's head has more than 65,536 bytes"})
+
+
+@pytest.mark.parametrize(
+    "request_bytes",
+    [b"\x00\x01\x02\r\n\r\n", b"HELLO\r\n\r\n", b"GET\r\n\r\n", head("Content-Length: -1"), head("Content-Length: 1", "Content-Length: 2")],
+)
+def test_what_is_not_http_is_refused(api, request_bytes):
+    with connect(api) as stream:
+        stream.sendall(request_bytes)
+        status, _, body = parsed(until_closed(stream))
+    assert (status, body) == (400, {"error": "Invalid HTTP request received."})
+
+
+def test_pipelined_requests_are_answered_in_order(api):
+    requests = b""
+    for number in range(20):
+        body = json.dumps({"instances": [number]}).encode()
+        last = ["Connection: close"] if number == 19 else []
+        requests += head(f"Content-Length: {len(body)}", *last) + body
+    with connect(api) as stream:
+        stream.sendall(requests)
+        answers = until_closed(stream).split(b"HTTP/1.1 200 OK\r\n")[1:]
+    assert [json.loads(answer.partition(b"\r\n\r\n")[2]) for answer in answers] == [{"predictions": [n / 2 + 3]} for n in range(20)]
+
+
+@pytest.mark.parametrize(("line", "stays"), [("Connection: keep-alive", True), ("Accept: */*", False)])
+def test_http_1_0_keeps_a_connection_only_on_demand(api, line, stays):
+    body = b'{"instances": [1]}'
+    with connect(api) as stream:
+        for _ in range(2 if stays else 1):
+            stream.sendall(head(line, f"Content-Length: {len(body)}", version="1.0") + body)
+            answer = one_answer(stream)
+            assert parsed(answer)[0] == 200
+            assert (b"connection: keep-alive" in answer, b"connection: close" in answer) == (stays, not stays)
+        if not stays:
+            assert stream.recv(1) == b""
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**65), 2**65) | st.floats() | st.text('xä"\x00', max_size=3),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.sampled_from(["x", "b64", "y"]), inner, max_size=2),
+    max_leaves=10,
+)
+REQUESTS = st.fixed_dictionaries({}, optional=dict.fromkeys(("instances", "inputs", "examples", "context", "signature_name"), JSON))
+BODIES = REQUESTS.map(lambda value: json.dumps(value).encode()) | st.binary(max_size=200)
+PATHS = st.sampled_from([PREDICT, f"{PREDICT[:-8]}:classify", f"{PREDICT[:-8]}:regress", "/v1/models/identity:predict"])
+
+
+@settings(deadline=None, max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@given(PATHS, BODIES, st.sampled_from([{}, {}, {}, {"content-encoding": "gzip"}]))
+@example(PREDICT, b'{"instances": [[]]}', {})
+@example(f"{PREDICT[:-8]}:classify", b'{"signature_name": "classify_x_to_y", "examples": [{"x": []}]}', {})
+def test_whatever_is_posted_is_answered(client, path, body, headers):
+    response = client.post(path, content=body, headers=headers)
+    assert response.elapsed.total_seconds() < 1
+    if response.status_code != 200:
+        assert 400 <= response.status_code < 500, response.text
+        assert len(response.json()["error"]) > 5
+
+
+@settings(deadline=None, max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.sampled_from(["GET", "POST", "HEAD", "PUT", "DELETE", "OPTIONS", "PATCH", "TRACE", "CONNECT", "BREW"]),
+    st.text("/:v1models%?#.~é half_plus_two2", max_size=40).map(lambda text: text.encode("utf-8")) | st.binary(max_size=20),
+)
+def test_whatever_is_asked_is_answered(api, method, path):
+    with connect(api) as stream:
+        stream.sendall(f"{method} /v1/".encode() + path + b" HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        stream.shutdown(socket.SHUT_WR)
+        answer = until_closed(stream)
+    assert 200 <= int(answer.split()[1]) < 500, answer
+
+
+def test_a_crowd_of_bad_requests_does_not_hold_up_a_good_one(client, api):
+    stop = threading.Event()
+
+    def crowd() -> None:
+        with httpx.Client(base_url=api.url, timeout=30, trust_env=False) as other:
+            while not stop.is_set():
+                other.post(PREDICT, content=b'{"instances": ' + b"[" * 100_000)
+                other.post(PREDICT, content=b"{" * 1000)
+
+    threads = [threading.Thread(target=crowd) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    try:
+        for _ in range(20):
+            response = client.post(PREDICT, json={"instances": [1]})
+            assert response.status_code == 200
+            assert response.elapsed.total_seconds() < 1
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
