@@ -40,7 +40,7 @@ def until_closed(stream: socket.socket) -> bytes:
 def one_answer(stream: socket.socket) -> bytes:
     """An answer on a connection that stays open."""
     received = b""
-    while not (match := re.search(rb"content-length: (\d+)\r\n.*?\r\n\r\n(.*)", received, re.DOTALL)) or len(match[2]) < int(match[1]):
+    while not (match := re.search(rb"content-length: (\d+).*?\r\n\r\n(.*)", received, re.DOTALL)) or len(match[2]) < int(match[1]):
         chunk = stream.recv(65536)
         assert chunk, received
         received += chunk
