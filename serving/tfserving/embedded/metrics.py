@@ -1,9 +1,10 @@
 """What the server counts and times, under the names that TensorFlow Serving's own Prometheus page has."""
 
+import asyncio
+import functools
 import re
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from types import TracebackType
 
 import grpc
 from prometheus_client import CollectorRegistry, Counter, Histogram, disable_created_metrics, generate_latest
@@ -11,13 +12,12 @@ from prometheus_client import CollectorRegistry, Counter, Histogram, disable_cre
 from serving.tfserving.embedded.errors import ServingError
 
 PATH = "/monitoring/prometheus/metrics"
-CONTENT_TYPE = "text/plain"
 # Microseconds, 10 to about 20 minutes: the buckets and six digits of tensorflow_serving/servables/tensorflow/util.cc.
 LATENCY_BUCKETS = [float(f"{10 * 1.8**power:g}") for power in range(33)]
 
 disable_created_metrics()
 registry = CollectorRegistry()
-requests = Counter(":tensorflow:serving:request_count", "The total number of requests.", ["model_name", "status"], registry=registry)
+request_count = Counter(":tensorflow:serving:request_count", "The total number of requests.", ["model_name", "status"], registry=registry)
 request_latency = Histogram(
     ":tensorflow:serving:request_latency",
     "Distribution of wall time (in microseconds) for Tensorflow Serving request.",
@@ -25,35 +25,42 @@ request_latency = Histogram(
     buckets=LATENCY_BUCKETS,
     registry=registry,
 )
-runtime_latency = Histogram(
-    ":tensorflow:serving:runtime_latency",
-    "Distribution of wall time (in microseconds) for Tensorflow runtime.",
-    ["model_name", "API", "runtime"],
-    buckets=LATENCY_BUCKETS,
-    registry=registry,
-)
+_count = functools.cache(request_count.labels)  # the library looks each up under a lock
+_latency = functools.cache(request_latency.labels)
 
 
-@contextmanager
-def request(model: str, api: str, entrypoint: str) -> Iterator[None]:
-    """Count one request with its status, and time it where it was answered, as TensorFlow Serving does.
+class request:
+    """A context that counts one request with its status, and times it where it was answered, as TensorFlow Serving does."""
 
-    Args:
-        model: the model's name; of a model the server does not have, the empty string: names that clients make up would fill the memory.
-        api: `Predict`, `Classify`, … over gRPC; `predict`, `classify`, `regress` over REST.
-        entrypoint: `GRPC` or `REST`.
-    """
-    start = time.perf_counter()
-    status = grpc.StatusCode.INTERNAL
-    try:
-        yield
-        status = grpc.StatusCode.OK
-        request_latency.labels(model, api, entrypoint).observe((time.perf_counter() - start) * 1e6)
-    except ServingError as error:
-        status = error.code
-        raise
-    finally:
-        requests.labels(model, status.name).inc()
+    __slots__ = ("_labels", "_start")
+
+    def __init__(self, model: str, api: str, entrypoint: str) -> None:
+        """Begin.
+
+        Args:
+            model: the model's name; of a model that there is not, the empty string: names that clients make up would fill the memory.
+            api: `Predict`, `Classify`, … over gRPC; `predict`, `classify`, `regress` over REST.
+            entrypoint: `GRPC` or `REST`.
+        """
+        self._labels = model, api, entrypoint
+        self._start = time.perf_counter()
+
+    def __enter__(self) -> None:
+        """Nothing to do: the clock runs."""
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        """Count."""
+        _count(self._labels[0], _status(error).name).inc()
+        if error is None:
+            _latency(*self._labels).observe((time.perf_counter() - self._start) * 1e6)
+
+
+def _status(error: BaseException | None) -> grpc.StatusCode:
+    if error is None:
+        return grpc.StatusCode.OK
+    if isinstance(error, ServingError):
+        return error.code
+    return grpc.StatusCode.CANCELLED if isinstance(error, asyncio.CancelledError) else grpc.StatusCode.INTERNAL
 
 
 def page() -> bytes:

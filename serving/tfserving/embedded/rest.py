@@ -97,7 +97,6 @@ class Application:
         self._options = options
         self._timeout = options.timeout_in_ms / 1000 if options.timeout_in_ms > 0 else None
         self._headers = _CORS if options.enable_cors_support else []
-        self._names: set[str] = set()
 
     async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
         """Answer one request, whatever it is."""
@@ -140,7 +139,7 @@ class Application:
         raise invalid_argument(f"Malformed request: {method} {path}. There is {_USAGE}")
 
     async def _infer(self, target: _Target, method: str, scope: dict[str, Any], receive: Receive) -> _Reply:
-        with metrics.request(self._label(target.name), method, "REST"):
+        with metrics.request(target.name if self._core.knows(target.name) else "", method, "REST"):
             document = json_document.read(await rest_body.read(scope["headers"], receive))
             try:
                 async with asyncio.timeout(self._timeout):
@@ -180,16 +179,6 @@ class Application:
         spec = {"name": target.name, "signature_name": "", "version": str(version)}
         metadata = {"model_spec": spec, "metadata": {"signature_def": signature_def}}
         return _Reply(200, orjson.dumps(metadata, option=orjson.OPT_INDENT_2))
-
-    def _label(self, name: str) -> str:
-        """A model's name for the metrics, empty if there never was such a model."""
-        if name not in self._names:
-            try:
-                self._core.status(name)
-            except ServingError:
-                return ""
-            self._names.add(name)
-        return name
 
 
 def _target(match: re.Match[str]) -> _Target:
