@@ -1,4 +1,7 @@
-"""Micro-batches: whatever waits while the runtime is busy is computed together when it is free, so nothing waits to be batched.
+"""Micro-batches: whatever waits while the runtime is busy is computed together when it is free.
+
+Clients that were answered together ask again at about the same time, so while fewer wait than were in the last batch, the others are
+given a moment to come: the batches grow to what the load is, and with them what a core can do. A client alone waits for nobody.
 
 The parameters are those of TensorFlow Serving (servables/tensorflow/session_bundle_config.proto, batching/README.md). Without
 batching each request is a call of its own.
@@ -19,6 +22,9 @@ import numpy as np
 from serving.tfserving.embedded.errors import ServingError
 from serving.tfserving.embedded.model import Model
 
+PATIENCE_SECONDS = 0.001  # for as many requests as were in the last batch
+PROBE_EVERY = 16  # batches, for one more than that: a fast runtime would take them one by one else
+
 
 @dataclass(frozen=True)
 class BatchingParameters:
@@ -26,7 +32,7 @@ class BatchingParameters:
 
     Attributes:
         max_batch_size: rows of a batch at most; a larger request is a batch of its own.
-        batch_timeout_micros: how long a request may wait for its batch to fill. 0 is not to wait: only a busy runtime makes batches.
+        batch_timeout_micros: how long a request waits for its batch to fill; with 0, `PATIENCE_SECONDS` and only if there is a load.
         max_enqueued_batches: how many full batches may wait; more are turned away as UNAVAILABLE.
         num_batch_threads: how many batches are computed at the same time.
         allowed_batch_sizes: if given, a batch is filled up to the next of these sizes.
@@ -79,6 +85,8 @@ class Batcher:
             threading.Thread(target=self._work, name=f"inference-{number}", daemon=True).start()
         self._queues: dict[object, _Queue] = {}
         self._scheduled = False
+        self._batches = 0
+        self._expected = 1
 
     async def run(self, model: Model, signature_name: str, inputs: Mapping[str, np.ndarray], outputs: Sequence[str]) -> list[np.ndarray]:
         """Compute outputs of a signature, together with other requests where that is allowed; see `Model.run`.
@@ -142,9 +150,11 @@ class Batcher:
 
     def _wait(self, queue: _Queue, now: float) -> float:
         """How many seconds a queue may still wait to fill a batch."""
-        if queue.requests[0].rows is None or queue.rows >= self._parameters.max_batch_size:
+        first = queue.requests[0]
+        if first.rows is None or queue.rows >= self._parameters.max_batch_size:
             return 0
-        return queue.requests[0].time + self._parameters.batch_timeout_micros / 1e6 - now
+        patience = PATIENCE_SECONDS if len(queue.requests) < self._expected else 0
+        return first.time + max(patience, self._parameters.batch_timeout_micros / 1e6) - now
 
     def _take(self, queue: _Queue) -> list[_Request]:
         """The next requests of a queue, up to a full batch."""
@@ -154,6 +164,8 @@ class Batcher:
             batch.append(queue.requests.popleft())
             rows += batch[-1].rows or 0
         queue.rows -= rows
+        self._batches += 1
+        self._expected = len(batch) + (self._batches % PROBE_EVERY == 0)
         return batch
 
     def _work(self) -> None:

@@ -5,8 +5,8 @@ version and a label; with neither it gets the largest version that is AVAILABLE.
 """
 
 import asyncio
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import grpc
@@ -196,12 +196,10 @@ class Core:
                     )
         return {name: dict(config.version_labels) for name, config in models.items()}
 
-    @contextmanager
-    def _use(self, name: str, version: int | None, label: str | None) -> Iterator[tuple[int, Model]]:
+    def _use(self, name: str, version: int | None, label: str | None) -> AbstractContextManager[tuple[int, Model]]:
         if not name:
             raise invalid_argument("ModelSpec has no name specified.")
-        with self._versions.use(name, self._number(name, version, label)) as used:
-            yield used
+        return self._versions.use(name, self._number(name, version, label))
 
     def _number(self, name: str, version: int | None, label: str | None) -> int | None:
         if label is None:

@@ -84,7 +84,7 @@ def _add_runtime(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--tensorflow_session_config_file", default="", help="ConfigProto of every session")
     parser.add_argument("--tensorflow_session_parallelism", type=int, default=0, help="threads of a session, of both kinds below")
     parser.add_argument("--tensorflow_intra_op_parallelism", type=int, default=0, help="threads within an operation; 0 for one a core")
-    parser.add_argument("--tensorflow_inter_op_parallelism", type=int, default=0, help="operations at the same time; 0 for one a request")
+    parser.add_argument("--tensorflow_inter_op_parallelism", type=int, default=0, help="operations at the same time; 0 for one a core")
     _add_truth(parser, "prefer_tflite_model", False, "serve model.tflite where a SavedModel's directory has one")
     parser.add_argument("--num_tflite_pools", type=int, default=CPUS, help="pools of LiteRT interpreters a model")
     parser.add_argument("--num_tflite_interpreters_per_pool", type=int, default=1, help="LiteRT interpreters a pool")

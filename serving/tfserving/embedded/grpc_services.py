@@ -1,7 +1,8 @@
 """TensorFlow Serving's gRPC services over the core (tensorflow_serving/apis/prediction_service.proto, model_service.proto)."""
 
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+import functools
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import grpc
@@ -26,22 +27,20 @@ from serving.tfserving.embedded.tensors import fill_proto, to_array
 
 SIGNATURE_DEF = "signature_def"
 
-
-@asynccontextmanager
-async def _aborting(context: grpc.aio.ServicerContext) -> AsyncIterator[None]:
-    """Send a ServingError to the client."""
-    try:
-        yield
-    except ServingError as error:
-        await context.abort(error.code, error.message)
+Method = Callable[[Any, Any, grpc.aio.ServicerContext], Awaitable[Any]]
 
 
-@asynccontextmanager
-async def _counting(core: Core, name: str, api: str, context: grpc.aio.ServicerContext) -> AsyncIterator[None]:
-    """Count and time a request; send a ServingError to the client."""
-    async with _aborting(context):
-        with metrics.request(name if core.knows(name) else "", api, "GRPC"):
-            yield
+def _aborting(method: Method) -> Method:
+    """Send a ServingError of a method to the client."""
+
+    @functools.wraps(method)
+    async def answer(self: Any, request: Any, context: grpc.aio.ServicerContext) -> Any:
+        try:
+            return await method(self, request, context)
+        except ServingError as error:
+            await context.abort(error.code, error.message)
+
+    return answer
 
 
 def _fill_spec(spec: model_pb2.ModelSpec, name: str, version: int, signature_name: str) -> None:
@@ -56,9 +55,13 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
     def __init__(self, core: Core) -> None:
         self._core = core
 
+    def _counted(self, name: str, api: str) -> AbstractContextManager[None]:
+        return metrics.request(name if self._core.knows(name) else "", api, "GRPC")
+
+    @_aborting
     async def Predict(self, request: predict_pb2.PredictRequest, context: grpc.aio.ServicerContext) -> predict_pb2.PredictResponse:
         """Run a signature on tensors."""
-        async with _counting(self._core, request.model_spec.name, "Predict", context):
+        with self._counted(request.model_spec.name, "Predict"):
             spec = request.model_spec
             inputs = {alias: to_array(proto, alias) for alias, proto in request.inputs.items()}
             version, outputs = await self._core.predict(
@@ -70,54 +73,57 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
                 fill_proto(response.outputs[alias], array)
             return response
 
+    @_aborting
     async def Classify(
         self, request: classification_pb2.ClassificationRequest, context: grpc.aio.ServicerContext
     ) -> classification_pb2.ClassificationResponse:
         """Classify `tf.Example`s."""
-        async with _counting(self._core, request.model_spec.name, "Classify", context):
+        with self._counted(request.model_spec.name, "Classify"):
             spec = request.model_spec
             version, result = await self._core.classify(spec.name, *version_choice(spec), spec.signature_name, request.input)
             response = classification_pb2.ClassificationResponse(result=result)
             _fill_spec(response.model_spec, spec.name, version, spec.signature_name or DEFAULT_SIGNATURE)
             return response
 
+    @_aborting
     async def Regress(
         self, request: regression_pb2.RegressionRequest, context: grpc.aio.ServicerContext
     ) -> regression_pb2.RegressionResponse:
         """Regress `tf.Example`s."""
-        async with _counting(self._core, request.model_spec.name, "Regress", context):
+        with self._counted(request.model_spec.name, "Regress"):
             spec = request.model_spec
             version, result = await self._core.regress(spec.name, *version_choice(spec), spec.signature_name, request.input)
             response = regression_pb2.RegressionResponse(result=result)
             _fill_spec(response.model_spec, spec.name, version, spec.signature_name or DEFAULT_SIGNATURE)
             return response
 
+    @_aborting
     async def MultiInference(
         self, request: inference_pb2.MultiInferenceRequest, context: grpc.aio.ServicerContext
     ) -> inference_pb2.MultiInferenceResponse:
         """Classify and regress the same `tf.Example`s."""
         name = request.tasks[0].model_spec.name if request.tasks else ""
-        async with _counting(self._core, name, "MultiInference", context):
+        with self._counted(name, "MultiInference"):
             return await self._core.multi_inference(request)
 
+    @_aborting
     async def GetModelMetadata(
         self, request: get_model_metadata_pb2.GetModelMetadataRequest, context: grpc.aio.ServicerContext
     ) -> get_model_metadata_pb2.GetModelMetadataResponse:
         """Tell a version's signatures."""
-        async with _aborting(context):
-            if not request.HasField("model_spec"):
-                raise invalid_argument("Missing ModelSpec")
-            if not request.metadata_field:
-                raise invalid_argument("GetModelMetadataRequest must specify at least one metadata_field")
-            for field in request.metadata_field:
-                if field != SIGNATURE_DEF:
-                    raise invalid_argument(f"Metadata field {field} is not supported")
-            version, signatures = self._core.metadata(request.model_spec.name, *version_choice(request.model_spec))
-            response = get_model_metadata_pb2.GetModelMetadataResponse()
-            response.model_spec.name = request.model_spec.name
-            response.model_spec.version.value = version
-            response.metadata[SIGNATURE_DEF].Pack(get_model_metadata_pb2.SignatureDefMap(signature_def=signatures))
-            return response
+        if not request.HasField("model_spec"):
+            raise invalid_argument("Missing ModelSpec")
+        if not request.metadata_field:
+            raise invalid_argument("GetModelMetadataRequest must specify at least one metadata_field")
+        for field in request.metadata_field:
+            if field != SIGNATURE_DEF:
+                raise invalid_argument(f"Metadata field {field} is not supported")
+        version, signatures = self._core.metadata(request.model_spec.name, *version_choice(request.model_spec))
+        response = get_model_metadata_pb2.GetModelMetadataResponse()
+        response.model_spec.name = request.model_spec.name
+        response.model_spec.version.value = version
+        response.metadata[SIGNATURE_DEF].Pack(get_model_metadata_pb2.SignatureDefMap(signature_def=signatures))
+        return response
 
 
 class ModelService(model_service_pb2_grpc.ModelServiceServicer):
@@ -126,32 +132,32 @@ class ModelService(model_service_pb2_grpc.ModelServiceServicer):
     def __init__(self, core: Core) -> None:
         self._core = core
 
+    @_aborting
     async def GetModelStatus(
         self, request: get_model_status_pb2.GetModelStatusRequest, context: grpc.aio.ServicerContext
     ) -> get_model_status_pb2.GetModelStatusResponse:
         """Tell the states of a model's versions."""
-        async with _aborting(context):
-            if not request.HasField("model_spec"):
-                raise invalid_argument("Missing ModelSpec")
-            response = get_model_status_pb2.GetModelStatusResponse()
-            for status in self._core.status(request.model_spec.name, *version_choice(request.model_spec)):
-                entry = response.model_version_status.add(version=status.version, state=status.state)
-                entry.status.error_code, entry.status.error_message = status.code.value[0], status.message
-            return response
+        if not request.HasField("model_spec"):
+            raise invalid_argument("Missing ModelSpec")
+        response = get_model_status_pb2.GetModelStatusResponse()
+        for status in self._core.status(request.model_spec.name, *version_choice(request.model_spec)):
+            entry = response.model_version_status.add(version=status.version, state=status.state)
+            entry.status.error_code, entry.status.error_message = status.code.value[0], status.message
+        return response
 
+    @_aborting
     async def HandleReloadConfigRequest(
         self, request: model_management_pb2.ReloadConfigRequest, context: grpc.aio.ServicerContext
     ) -> model_management_pb2.ReloadConfigResponse:
         """Serve what a new configuration says."""
-        async with _aborting(context):
-            if request.config.WhichOneof("config") != "model_config_list":
-                raise invalid_argument(
-                    "ServerModelConfig type not supported by HandleReloadConfigRequest. Only ModelConfigList is currently supported"
-                )
-            await self._core.reload(request.config)
-            response = model_management_pb2.ReloadConfigResponse()
-            response.status.error_code = 0
-            return response
+        if request.config.WhichOneof("config") != "model_config_list":
+            raise invalid_argument(
+                "ServerModelConfig type not supported by HandleReloadConfigRequest. Only ModelConfigList is currently supported"
+            )
+        await self._core.reload(request.config)
+        response = model_management_pb2.ReloadConfigResponse()
+        response.status.error_code = 0
+        return response
 
 
 def make_server(core: Core, channel_arguments: Sequence[tuple[str, Any]] = ()) -> grpc.aio.Server:

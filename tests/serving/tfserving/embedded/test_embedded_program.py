@@ -100,10 +100,9 @@ def test_sigterm_answers_what_was_asked_and_ends(tmp_path: Path, models: Path) -
 
 
 def test_the_parents_end_ends_it(tmp_path: Path, models: Path) -> None:
-    command = (
-        f"{sys.executable} -m serving.tfserving.embedded --port=0 --grpc_socket_path={tmp_path}/s --model_base_path={models}/half_plus_two"
-    )
-    script = f"import subprocess, time; print(subprocess.Popen({command.split()!r}).pid, flush=True); time.sleep(60)"
+    command = [sys.executable, "-m", "serving.tfserving.embedded", "--port=0", f"--grpc_socket_path={tmp_path}/s"]
+    command.append(f"--model_base_path={models / 'half_plus_two'}")
+    script = f"import subprocess, time; print(subprocess.Popen({command!r}).pid, flush=True); time.sleep(60)"
     with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, cwd=ROOT) as parent:
         assert parent.stdout is not None
         server = psutil.Process(int(parent.stdout.readline()))
