@@ -29,9 +29,7 @@ Send = Callable[[dict[str, Any]], Awaitable[None]]
 _TARGET = r"(?:/versions/(?P<version>[0-9]+)|/labels/(?P<label>[^/:]+))?"
 _POST = re.compile(rf"/v1/models/(?P<name>[^/:]+){_TARGET}:(?P<method>classify|regress|predict)", re.IGNORECASE)
 _GET = re.compile(rf"/v1/models(?:/(?P<name>[^/:]+))?{_TARGET}(?P<metadata>/metadata)?", re.IGNORECASE)
-_USAGE = (
-    "ask with GET /v1/models/NAME[/versions/N|/labels/L][/metadata] or POST /v1/models/NAME[/versions/N|/labels/L]:predict|classify|regress"
-)
+_USAGE = "GET /v1/models/NAME[/versions/N|/labels/L][/metadata], POST /v1/models/NAME[/versions/N|/labels/L]:predict|classify|regress"
 
 _STATUS = {
     grpc.StatusCode.CANCELLED: 499,

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import re
 from collections.abc import Iterator
 from http import HTTPStatus
 
@@ -15,12 +16,19 @@ KEEP_ALIVE_SECONDS = 60  # for which a connection may wait for its next request
 HEAD_SECONDS = 10.0  # for which a client may send nothing before or within the head of a request
 MAX_HEAD_BYTES = 64 * 2**10
 
+_UPGRADE = re.compile(rb"\r\nUpgrade(?=:)", re.IGNORECASE)
+
 
 class Protocol(HttpToolsProtocol):
-    """A connection. Over uvicorn's: `Connection: keep-alive` for HTTP/1.0, bounds on a request's head, and errors in JSON."""
+    """A connection. Over uvicorn's: `Connection: keep-alive` for HTTP/1.0, bounds on a request's head, and errors in JSON.
+
+    The parser would take what follows an `Upgrade` for another protocol and drop the body; curl --http2 and Java's client offer one
+    with every request. There is none here, so the header goes by another name, of the same length.
+    """
 
     _head_bytes = 0
     _in_head = True
+    _in_body = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Wait for a request."""
@@ -29,6 +37,8 @@ class Protocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Take what the client sent, and wait no longer than allowed for the rest of a head."""
+        if not self._in_body and b"pgrade:" in data:
+            data = _UPGRADE.sub(b"\r\nIgnored", data)
         super().data_received(data)
         if not self._in_head or self.transport.is_closing():
             return
@@ -46,10 +56,15 @@ class Protocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """A head is complete: the application starts."""
         super().on_headers_complete()
-        self._in_head, self._head_bytes = False, 0
+        self._in_head, self._head_bytes, self._in_body = False, 0, True
         if self.scope["http_version"] == "1.0" and self.parser.should_keep_alive():
             self.cycle.keep_alive = True
             self.cycle.default_headers = [*self.cycle.default_headers, (b"connection", b"keep-alive")]
+
+    def on_message_complete(self) -> None:
+        """A request is complete."""
+        self._in_body = False
+        super().on_message_complete()
 
     def send_400_response(self, msg: str) -> None:
         """Refuse what is not HTTP."""

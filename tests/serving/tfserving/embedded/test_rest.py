@@ -86,7 +86,7 @@ def test_metadata(client):
 @pytest.mark.parametrize(
     ("method", "path", "status", "expected"),
     [
-        ("GET", "/v1/foo", 400, "Malformed request: GET /v1/foo"),
+        ("GET", "/v1/foo", 400, "Malformed request: GET /v1/foo. There is GET /v1/models/NAME"),
         ("POST", "/v1/foo", 400, "Malformed request: POST /v1/foo"),
         ("GET", "/v1/models", 400, "Missing model name in request."),
         ("POST", "/v1/models", 400, "Malformed request"),
@@ -177,6 +177,13 @@ def test_curl_waits_for_continue_before_it_sends_a_large_body(api, tmp_path):
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
     assert "HTTP/1.1 100 Continue" in done.stderr
     assert json.loads(done.stdout) == {"predictions": [3.75] * 300_000}
+
+
+def test_an_upgrade_that_is_offered_is_not_taken(api):
+    command = ["curl", "-s", "--http2", "-d", '{"instances": [1]}', f"{api.url}{HALF}:predict", "--next"]
+    command += ["-s", "-H", "Connection: Upgrade", "-H", "Upgrade: websocket", "-d", '{"instances": [2]}', f"{api.url}{HALF}:predict"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout == '{"predictions":[3.5]}{"predictions":[4.0]}'
 
 
 def test_neighbours_in_a_batch_get_their_own_answers(client):
