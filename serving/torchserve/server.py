@@ -23,7 +23,7 @@ and users' requests are answered with a 503."""
 
 SECONDS = 15  # to answer in; registering and unregistering wait for files and processes
 CONNECT_SECONDS = 2
-NO_WORKER = "has no worker"  # says TorchServe while they start, and where there is no champion
+LATER = re.compile("has no worker|Worker died")  # says TorchServe while a worker starts; the former also where there is no champion
 MODEL_LOG = "model_log.log"
 DIED = "Backend worker process died."
 TRACEBACK = "Traceback (most recent call last):"
@@ -179,7 +179,7 @@ class TorchServe(Server):
         if response.is_success or response.status_code in well:
             return answer
         said = answer.get("message") if isinstance(answer, dict) else answer
-        raise ServerError(f"torchserve refuses {method} {url}: {response.status_code} {said}", NO_WORKER in str(said))
+        raise ServerError(f"torchserve refuses {method} {url}: {response.status_code} {said}", bool(LATER.search(str(said))))
 
     def _ask_grpc(self, name: str, number: int | None, body: bytes) -> Any:
         import grpc
@@ -201,7 +201,7 @@ class TorchServe(Server):
                     reply = call(request, timeout=SECONDS, metadata=tuple(authorization(token).items()))
             except grpc.RpcError as error:
                 said = error.details().partition("\n")[0]  # the second line is the name of a Java class
-                later = error.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED) or NO_WORKER in said
+                later = error.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED) or bool(LATER.search(said))
                 raise ServerError(
                     f"torchserve refuses gRPC Predictions of {name} at {address}: {error.code().name} {said}", later
                 ) from error

@@ -3,67 +3,17 @@
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 
-import httpx
-import psutil
 import pytest
+from running_torchserve import START, Running, answers, variables, wait_until
 
-from serving.server import Version
-from serving.torchserve.config import TUNED, Config
+from serving.torchserve.config import TUNED
 from serving.torchserve.server import TorchServe
-from serving.torchserve.tokens import authorization
 from tests.ports import platform_ports
 from windtunnel.settings import ROOT, Settings
-
-START = """
-from serving.torchserve.config import TUNED
-from serving.torchserve.serve import serve
-from windtunnel.settings import load_settings
-from dataclasses import replace
-serve(load_settings(), replace(TUNED, **{}))
-"""
-
-
-@dataclass
-class Running:
-    """A TorchServe of the tests' own. That it takes the tokens in its home proves that it is this one that answers."""
-
-    settings: Settings
-    process: subprocess.Popen[bytes]
-    server: TorchServe
-
-    def workers(self) -> list[psutil.Process]:
-        return psutil.Process(self.process.pid).children(recursive=True)
-
-    def load(self, name: str, number: int, directory: Path) -> None:
-        """Publish a version and wait until it is ready."""
-        self.server.publish(Version(name, number, directory))
-        wait_until(lambda: self.server.ready(name, number))
-
-    def post(self, name: str, body: bytes, **headers: str) -> httpx.Response:
-        """What a user's request is answered."""
-        url = f"{self.server.inference}/predictions/{name}"
-        headers = authorization(self.server.tokens.get("inference")) | {each.replace("_", "-"): value for each, value in headers.items()}
-        return httpx.post(url, content=body, headers=headers, trust_env=False, timeout=10)
-
-
-def wait_until(condition: Callable[[], bool], seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"not within {seconds} s"
-        time.sleep(0.05)
-
-
-def answers(server: TorchServe) -> bool:
-    try:
-        return server.names() is not None
-    except Exception as error:
-        assert getattr(error, "retriable", False), error
-        return False
 
 
 @pytest.fixture(scope="session")
@@ -71,15 +21,20 @@ def start_torchserve() -> Iterator[Callable[..., Running]]:
     """Starts TorchServe in a home; `changes` are to the tuned configuration. What still runs is stopped in the end."""
     started = []
 
-    def start(home: Path, settings: Settings | None = None, **changes: object) -> Running:
-        settings = settings or Settings(home=home, **platform_ports())
-        environment = os.environ | {f"WINDTUNNEL_{name.upper()}": str(value or "none") for name, value in settings}
+    def start(home: Path, environment: dict[str, str] | None = None, **changes: object) -> Running:
+        settings = Settings(home=home, **platform_ports())
+        command = [sys.executable, "-c", START.format(changes)] if changes else [sys.executable, "-m", "serving.torchserve.serve"]
         with (home / "output").open("ab") as output:
-            command = [sys.executable, "-c", START.format(changes)] if changes else [sys.executable, "-m", "serving.torchserve.serve"]
-            process = subprocess.Popen(command, env=environment, cwd=ROOT, stdout=output, stderr=output, start_new_session=True)
-        config = Config(**{**vars(TUNED), **changes})
-        started.append(Running(settings, process, TorchServe(settings, config)))
-        wait_until(lambda: process.poll() is None and answers(started[-1].server))
+            process = subprocess.Popen(
+                command,
+                env=os.environ | variables(settings) | (environment or {}),
+                cwd=ROOT,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+            )
+        started.append(Running(settings, process, TorchServe(settings, replace(TUNED, **changes))))
+        wait_until(lambda: answers(started[-1]))
         return started[-1]
 
     yield start

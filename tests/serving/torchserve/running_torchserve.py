@@ -1,0 +1,108 @@
+"""TorchServe as the tests start it, and what they do with it."""
+
+import io
+import json
+import subprocess
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import grpc
+import httpx
+import numpy as np
+import psutil
+
+from serving.server import ServerError, Version
+from serving.torchserve.server import TorchServe
+from serving.torchserve.stubs import PredictionsRequest, predictions
+from serving.torchserve.tokens import authorization
+from windtunnel.settings import Settings
+
+START = """
+from serving.torchserve.config import TUNED
+from serving.torchserve.serve import serve
+from windtunnel.settings import load_settings
+from dataclasses import replace
+serve(load_settings(), replace(TUNED, **{}))
+"""
+
+
+@dataclass
+class Running:
+    """A TorchServe of the tests' own. That it takes the tokens in its home proves that it is this one that answers."""
+
+    settings: Settings
+    process: subprocess.Popen[bytes]
+    server: TorchServe
+
+    def tree(self) -> list[psutil.Process]:
+        """The frontend and its workers."""
+        frontend = psutil.Process(self.process.pid)
+        return [frontend, *frontend.children(recursive=True)]
+
+    def load(self, name: str, number: int, directory: Path) -> None:
+        """Publish a version and wait until it is ready."""
+        self.server.publish(Version(name, number, directory))
+        wait_until(lambda: self.server.ready(name, number))
+
+    def post(self, name: str, body: bytes, **headers: str) -> httpx.Response:
+        """What a user's request is answered over REST."""
+        headers = authorization(self.server.tokens.get("inference")) | {each.replace("_", "-"): value for each, value in headers.items()}
+        return self.client.post(f"/predictions/{name}", content=body, headers=headers)
+
+    def call(self, name: str, body: bytes, token: str | None = None) -> Any:
+        """The same over gRPC, read."""
+        request = PredictionsRequest(model_name=name, input={"data": body})
+        metadata = tuple(authorization(token or self.server.tokens.get("inference")).items())
+        return json.loads(predictions(self.channel)(request, timeout=10, metadata=metadata).prediction)
+
+    @cached_property
+    def client(self) -> httpx.Client:
+        return httpx.Client(base_url=self.server.inference, verify=False, trust_env=False, timeout=10)
+
+    @cached_property
+    def channel(self) -> grpc.Channel:
+        address = f"127.0.0.1:{self.settings.torchserve_grpc_inference_port}"
+        return grpc.insecure_channel(address, options=[("grpc.max_send_message_length", -1), ("grpc.enable_http_proxy", 0)])
+
+
+def npy(array: np.ndarray) -> bytes:
+    """What numpy.save writes of it."""
+    stream = io.BytesIO()
+    np.save(stream, array)
+    return stream.getvalue()
+
+
+def variables(settings: Settings) -> dict[str, str]:
+    """The settings as environment variables."""
+    return {f"WINDTUNNEL_{name.upper()}": str(value or "none") for name, value in settings}
+
+
+def ended(processes: list[psutil.Process], seconds: float) -> bool:
+    """Whether all of them end within that time; a zombie, which only waits for its parent, has."""
+    deadline = time.monotonic() + seconds
+    while any(process.is_running() and process.status() != psutil.STATUS_ZOMBIE for process in processes):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.05)
+    return True
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {seconds} s"
+        time.sleep(0.05)
+
+
+def answers(running: Running) -> bool:
+    assert running.process.poll() is None, (running.settings.home / "output").read_text()
+    try:
+        return running.server.names() is not None
+    except ServerError as error:
+        if not error.retriable:
+            raise
+        return False
