@@ -73,9 +73,11 @@ class TFServing(Server):
     def ready(self, name: str, number: int) -> bool:
         """Whether a version is AVAILABLE in one of its model's two entries."""
         found = [status for entry in (name, standby(name)) if (status := self._client.statuses(entry).get(number))]
+        if any(status.available for status in found):
+            return True
         if errors := [status.error for status in found if status.error]:
             raise ServerError(f"{name} version {number} cannot be loaded by tfserving: {errors[0]}")
-        return any(status.available for status in found)
+        return False
 
     def predict(self, name: str, images: np.ndarray, number: int | None = None, protocol: Protocol = "rest") -> Outputs:
         """Ask the entry that users ask, or with a number the one that has the version."""

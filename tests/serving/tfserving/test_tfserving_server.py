@@ -86,6 +86,7 @@ def entries(settings, model):
 def test_a_published_version_answers_to_its_number_alone(server, settings, model, publish, answers, directories):
     publish(1, 2)
     assert server.served(model) == Served(frozenset({1, 2}), None)
+    assert server.published(model) == {1, 2}
     assert model in server.names()
     assert answers(1, number=1)
     assert answers(2, number=2)
@@ -170,6 +171,19 @@ def test_a_version_that_cannot_be_loaded_leaves_nothing(server, settings, model,
     assert server.served(model) == Served(frozenset({1}), 1)
     assert answers(1)
     publish(2)  # the same number, whole
+    assert answers(2, number=2)
+
+
+def test_a_number_that_could_not_be_loaded_above_the_champion_can_be_below_it(server, model, publish, answers, directories, tmp_path):
+    publish(1)
+    server.promote(model, 1)
+    shutil.copytree(directories[2], tmp_path / "2")
+    broken(tmp_path / "2", "no graph")
+    with pytest.raises(ServerError, match=f"{model} version 2 cannot be loaded by tfserving"):
+        server.publish(Version(model, 2, tmp_path / "2"))
+    publish(3)
+    server.promote(model, 3)
+    publish(2)
     assert answers(2, number=2)
 
 
