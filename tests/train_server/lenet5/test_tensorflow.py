@@ -5,12 +5,12 @@ import pytest
 from adam import follow
 from ai_edge_litert.interpreter import Interpreter
 from flatbuffers import flexbuffers
-from job import run
 from safetensors.numpy import load_file
 from tensorflow.core.protobuf.meta_graph_pb2 import SignatureDef
 from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
 from tensorflow.lite.tools import flatbuffer_utils
 
+from tests.job import run
 from train_server.lenet5 import litert
 from train_server.lenet5.tensorflow import TensorFlow, from_pytorch, tf, to_pytorch
 from train_server.train import PROGRAMS
