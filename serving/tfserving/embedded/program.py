@@ -132,8 +132,8 @@ async def _keep_reading(flags: argparse.Namespace, core: Core, config: model_ser
         try:
             found = read_model_config(Path(flags.model_config_file))
             if found != config:
+                await core.reload(found)
                 config = found
-                await core.reload(config)
         except ServingError as error:
             logger.error("%s stays as it was: %s", flags.model_config_file, error.message)
 
