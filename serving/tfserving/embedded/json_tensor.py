@@ -40,9 +40,9 @@ def tensor(value: Any, dtype: np.dtype) -> np.ndarray:
     Raises:
         ServingError: the lists are ragged, or a value is not of the type, or JSON is not read into this type.
     """
+    if dtype not in _READABLE:
+        raise ServingError(grpc.StatusCode.UNIMPLEMENTED, f"Conversion of JSON Value: {excerpt(value)} to type: {_name(dtype)}")
     shape, leaves = _flattened(value)
-    if dtype not in _READABLE and leaves:
-        raise ServingError(grpc.StatusCode.UNIMPLEMENTED, f"Conversion of JSON Value: {excerpt(leaves[0])} to type: {_name(dtype)}")
     return _array(leaves, dtype).reshape(shape)
 
 
@@ -124,7 +124,8 @@ def _array(leaves: list[Any], dtype: np.dtype) -> np.ndarray:
 def _check_numbers(leaves: list[Any], dtype: np.dtype) -> None:
     """Refuse what would not be kept exactly; a floating-point number may be rounded."""
     low, high = _limits(dtype)
-    most = float(np.finfo(dtype).max) if dtype.kind == "f" else 0
+    # The largest number of a type, written short, is a little larger than it is, and rounds to it.
+    most = float(np.finfo(dtype).max) * (1 + float(np.finfo(dtype).eps) / 4) if dtype.kind == "f" else 0
     wrong = next((n for n in leaves if (not low <= n <= high if type(n) is int else most < abs(n) < math.inf)), None)
     if wrong is None:
         return

@@ -45,7 +45,7 @@ def refused(body, dtypes, code=grpc.StatusCode.INVALID_ARGUMENT):
         ('{"instances": [1, 2.0, 3, 4, 5.003, 0.007, 0.0]}', FLOAT, [1, 2, 3, 4, 5.003, 0.007, 0]),
         ('{"instances": [1.0, 2, 3, 4, 0.662, 0, 0.0]}', DOUBLE, [1, 2, 3, 4, 0.662, 0, 0]),
         ('{"instances": [NaN, Infinity, -Infinity, 1]}', FLOAT, [math.nan, math.inf, -math.inf, 1]),
-        ('{"instances": [1e30, -16777215]}', FLOAT, [1e30, -16777215]),
+        ('{"instances": [1e30, -16777215, 3.4028235e38]}', FLOAT, [1e30, -16777215, np.finfo(np.float32).max]),
         ('{"instances": [{"b64": "aGVsbG8="}, {"b64": "d29ybGQ"}]}', STRING, [b"hello", b"world"]),
         ('{"instances": [[{"b64": "aGVsbG8="}], [{"b64": "d29ybGQ="}]]}', STRING, [[b"hello"], [b"world"]]),
         ('{"instances": [{"default": [["ä"], [{"b64": "d29ybGQ="}]]}]}', STRING, [[["ä".encode()], [b"world"]]]),
@@ -119,6 +119,7 @@ def test_named_inputs_by_row_and_by_column():
         ('{"instances": ["1.5"]}', FLOAT, "Type: String is not of expected type: float"),
         ('{"instances": [{"b64": "aGVsbG8="}]}', FLOAT, "Type: Object is not of expected type: float"),
         ('{"instances": [1.7976931348623157e308]}', FLOAT, "to float without loss of precision."),
+        ('{"instances": [3.4028236e38]}', FLOAT, "to float without loss of precision."),
         ('{"instances": [16777217]}', FLOAT, "Cannot convert JSON value: 16777217 to float without loss of precision."),
         ('{"instances": [9007199254740993, 0.5]}', DOUBLE, "JSON value: 9007199254740993 to double without loss of precision."),
         ('{"instances": [[{"b64": "!"}]]}', STRING, "Unable to base64 decode"),
@@ -143,8 +144,10 @@ def test_a_signature_name_is_a_string():
 
 
 def test_types_that_json_is_not_read_into_are_unimplemented():
-    message = refused('{"instances": [1]}', {"default": np.dtype(np.float16)}, grpc.StatusCode.UNIMPLEMENTED)
-    assert "Conversion of JSON Value: 1 to type: half" in message
+    for body, value in (('{"instances": [1]}', "1"), ('{"inputs": []}', "[]")):
+        message = refused(body, {"default": np.dtype(np.float16)}, grpc.StatusCode.UNIMPLEMENTED)
+        assert f"Conversion of JSON Value: {value} to type: half" in message
+    assert "complex64" in refused('{"inputs": []}', {"default": np.dtype(np.complex64)}, grpc.StatusCode.UNIMPLEMENTED)
 
 
 def test_an_error_quotes_the_beginning_of_a_large_value():
