@@ -1,5 +1,6 @@
 """Start TorchServe in the foreground: `python -m serving.torchserve.serve`. It ends with whoever started it."""
 
+import fcntl
 import os
 import shutil
 import sys
@@ -16,9 +17,15 @@ def serve(settings: Settings, config: Config = TUNED) -> None:
     """Become TorchServe's frontend. Its workers end when it does, however it ends: they lose their socket.
 
     Does not return.
+
+    Raises:
+        WindtunnelError: a TorchServe runs in this folder, or there is no Java.
     """
-    die_with_parent()  # holds through exec
+    die_with_parent()  # holds through exec, as the lock does
+    os.umask(0o077)  # TorchServe writes its tokens first, and only then makes them its owner's alone
     here = folders(settings)
+    here.root.mkdir(parents=True, exist_ok=True)
+    lock(here.root / "lock")
     for directory in (here.models, here.temporary):  # what the run before had registered; this one starts with nothing
         shutil.rmtree(directory, ignore_errors=True)
     here.keys.unlink(missing_ok=True)
@@ -31,6 +38,16 @@ def serve(settings: Settings, config: Config = TUNED) -> None:
     write_atomically(here.properties, lines.encode())
     arguments = command(settings, config, temporary)
     os.execve(arguments[0], arguments, environment(here.logs))
+
+
+def lock(file: Path) -> None:
+    """Hold the lock in `file` until this process ends, whatever program it has become."""
+    descriptor = os.open(file, os.O_WRONLY | os.O_CREAT)
+    os.set_inheritable(descriptor, True)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise WindtunnelError(f"another TorchServe runs in {file.parent}: stop it, or set another WINDTUNNEL_HOME") from None
 
 
 def environment(logs: Path) -> dict[str, str]:

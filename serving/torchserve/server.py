@@ -195,12 +195,12 @@ class TorchServe(Server):
                 try:
                     reply = call(request, timeout=SECONDS, metadata=tuple(authorization(token).items()))
                 except grpc.RpcError as error:
-                    if REFUSED not in error.details():
+                    if REFUSED not in (error.details() or ""):
                         raise
                     token = self.tokens.renew("inference", token)
                     reply = call(request, timeout=SECONDS, metadata=tuple(authorization(token).items()))
             except grpc.RpcError as error:
-                said = error.details().partition("\n")[0]  # the second line is the name of a Java class
+                said = (error.details() or "").partition("\n")[0]  # the second line is the name of a Java class
                 later = error.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED) or bool(LATER.search(said))
                 raise ServerError(
                     f"torchserve refuses gRPC Predictions of {name} at {address}: {error.code().name} {said}", later

@@ -1,6 +1,7 @@
 """TorchServe's tokens: https://github.com/pytorch/serve/blob/master/docs/token_authorization_api.md."""
 
 import json
+import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,6 +13,7 @@ from serving.server import ServerError
 
 Kind = Literal["management", "inference"]
 
+WRITTEN_SECONDS = 1  # TorchServe does not write the file in one step
 REFUSED = "Token Authorization failed"
 """What TorchServe says of a missing, wrong or expired token, with a 400."""
 
@@ -43,14 +45,27 @@ class Tokens:
         """A token other than the one that was refused: another client's, or else a new one."""
         tokens = self._read()
         if tokens[kind]["key"] == refused:
-            self.client.get(self.url, params={"type": kind}, headers=authorization(tokens["API"]["key"])).raise_for_status()
+            try:
+                self.client.get(self.url, params={"type": kind}, headers=authorization(tokens["API"]["key"])).raise_for_status()
+            except httpx.HTTPError as error:
+                raise ServerError(
+                    f"torchserve does not renew a token at {self.url} ({error}): is it the one of {self.file}?", True
+                ) from error
         return self._read()[kind]["key"]
 
     def _read(self) -> dict[str, dict[str, str]]:
-        try:
-            return json.loads(self.file.read_bytes())
-        except (OSError, ValueError) as error:
-            raise ServerError(f"TorchServe is not running: its tokens, {self.file}, cannot be read ({error}); start it", True) from error
+        deadline = time.monotonic() + WRITTEN_SECONDS
+        while True:
+            try:
+                return json.loads(self.file.read_bytes())
+            except OSError as error:
+                raise ServerError(
+                    f"torchserve is not running: there are no tokens in {self.file} ({error.strerror}); start it", True
+                ) from error
+            except ValueError as error:
+                if time.monotonic() > deadline:
+                    raise ServerError(f"{self.file} does not hold torchserve's tokens ({error}): start it again", True) from error
+            time.sleep(0.01)
 
 
 def authorization(token: str) -> dict[str, str]:

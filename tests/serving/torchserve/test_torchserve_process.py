@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import time
 from datetime import UTC, datetime
 
@@ -75,6 +76,25 @@ def test_a_port_that_is_taken_is_said(torchserve, tmp_path):
     done = subprocess.run(SERVE, env=os.environ | variables(settings), cwd=ROOT, capture_output=True, timeout=60)
     assert done.returncode != 0
     assert b"Failed to bind to address" in done.stderr
+
+
+def test_a_second_one_in_the_same_folder_is_refused_and_does_no_harm(torchserve):
+    models = sorted(torchserve.server.folders.models.iterdir())
+    done = subprocess.run(SERVE, env=os.environ | variables(torchserve.settings), cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    assert "error: another TorchServe runs in" in done.stderr
+    assert models
+    assert sorted(torchserve.server.folders.models.iterdir()) == models
+
+
+def test_tokens_that_are_being_written_are_awaited(torchserve):
+    keys = torchserve.server.folders.keys
+    whole = keys.read_bytes()
+    keys.write_bytes(b"")
+    writing = threading.Timer(0.2, keys.write_bytes, [whole])
+    writing.start()
+    assert torchserve.server.names()
+    writing.join()
 
 
 def test_a_killed_worker_is_started_again(running):

@@ -124,7 +124,8 @@ def test_a_body_of_100_mb_is_refused_at_once_over_grpc(torchserve):
         torchserve.call(NAME, body)
     # TorchServe says the former and closes the stream; while the client still sends, the latter may be what it sees.
     assert raised.value.code() in (grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.CANCELLED)
-    assert time.monotonic() - start < 1
+    assert time.monotonic() - start < 5  # most of it is the client's, which serialises the body first
+    assert torchserve.call(NAME, bytes(784))["version"] == 1
 
 
 @pytest.mark.parametrize(
