@@ -32,7 +32,7 @@ NPY = b"\x93NUMPY"
 Model = Callable[[torch.Tensor], dict[str, torch.Tensor]]
 
 _model: Model
-_version: int | str
+_version: int
 
 
 class BadRequest(Exception):
