@@ -9,6 +9,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+import torch_models
 from bad_versions import variant
 from safetensors.numpy import load_file
 
@@ -150,6 +152,27 @@ def test_a_server_that_was_killed_comes_back_with_its_champion(release, state, h
     assert reconcile_all(house.settings)[1] == []
     champion = state()[0]["champion"]
     assert (state()[1].versions, state()[1].champion, answer(release)) == (set(state()[0].values()), champion, champion)
+
+
+def test_a_version_that_turns_wrong_once_users_get_it_is_taken_back_by_itself(house, trained, tmp_path):
+    release = Release(house.settings, "lenet5-libtorch")
+    release.promote(house.register(trained("libtorch")).version, CAUSE)
+    before = Aliases(house.settings).of(release.name)
+
+    def turn(bad):  # four calls to warm it, four when it becomes the challenger, four before it is promoted, and then four more
+        torch.jit.script(torch_models.turns(torch.jit.load(bad / "model.pt"), calls=14)).save(str(bad / "model.pt"))
+
+    version = house.register(variant(trained("libtorch"), tmp_path / "turning", turn)).version
+    release.verify(version)
+    start = time.monotonic()
+    with pytest.raises(WindtunnelError, match=rf"version {version} on torchserve, asked over \w+ as users ask, answers logits "):
+        release.promote(version, CAUSE)
+    assert time.monotonic() - start < 10
+    assert answer(release) == before["champion"]
+    assert Aliases(house.settings).of(release.name) == before
+    assert version not in release.server.published(release.name)
+    line = audit.read(house.settings.serving)[-1]
+    assert (line["action"], line["from_version"], line["to_version"]) == ("roll back", version, before["champion"])
 
 
 def test_a_changed_file_in_the_registry_is_never_served(release, state, house, trained, tmp_path):

@@ -44,3 +44,19 @@ class sleeps(nn.Module):
             square = torch.matmul(square, square).clamp(0.0, 1.0)
         logits = image.flatten(1)[:, :10] + square[0, :10]
         return {"logits": logits, "probabilities": logits}
+
+
+class turns(nn.Module):
+    """Right for a number of calls, then wrong."""
+
+    def __init__(self, good: nn.Module, calls: int):
+        super().__init__()
+        self.good = good
+        self.left = calls
+
+    def forward(self, image: Tensor) -> dict[str, Tensor]:
+        self.left -= 1
+        answer: dict[str, Tensor] = self.good(image)
+        if self.left < 0:
+            return {"logits": -answer["logits"], "probabilities": answer["probabilities"]}
+        return answer
