@@ -8,7 +8,7 @@ help: ## show this
 setup: ## install what is missing and build the C++ trainer
 	@scripts/setup.sh
 
-run: setup ## start the platform, train LeNet-5 three ways, show the result
+run: setup ## start the platform, train and release LeNet-5 three ways, show the result
 	@$(BIN)/windtunnel up
 	@$(BIN)/windtunnel run lenet5
 

@@ -33,6 +33,8 @@ missing_packages() {
     command -v git >/dev/null || echo git
     command -v make >/dev/null || echo make
     command -v g++ >/dev/null || echo g++
+    command -v curl >/dev/null || echo curl
+    command -v ab >/dev/null || echo apache2-utils
     has_header openssl/evp.h || echo libssl-dev
     has_header zlib.h || echo zlib1g-dev
     has_header nlohmann/json.hpp || echo nlohmann-json3-dev

@@ -134,7 +134,7 @@ def program(server: str, configuration: str) -> list[str]:
     value = {
         ("torchserve", STOCK): "__import__('serving.torchserve.config', fromlist=['*']).STOCK",
         ("tfserving", STOCK): "('--enable_batching=false',)",
-        ("tfserving", "batching"): "('--enable_batching=true',)",
+        ("tfserving", "batching"): "('--enable_batching=true', '--tensorflow_intra_op_parallelism=1', '--tensorflow_inter_op_parallelism=1')",
     }[server, configuration]
     code = f"from serving.{server}.serve import serve; from windtunnel.settings import load_settings; serve(load_settings(), {value})"
     return [sys.executable, "-c", code]

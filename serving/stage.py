@@ -1,7 +1,6 @@
 """Real model servers to measure: on free ports, with versions trained for it, in a home that goes with them."""
 
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -14,6 +13,7 @@ import psutil
 from serving.server import Server, ServerError, Version
 from windtunnel.errors import WindtunnelError
 from windtunnel.measure import execute
+from windtunnel.ports import platform_ports
 from windtunnel.settings import ROOT, Settings
 from windtunnel.spec import Framework
 
@@ -22,12 +22,7 @@ START_SECONDS = 90
 
 def private_settings(home: Path) -> Settings:
     """Settings with a home of their own and free ports for the model servers."""
-    names = [name for name in Settings.model_fields if name.endswith("_port")]
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in names]  # all at once, so that no port is given twice
-    ports = {name: each.getsockname()[1] for name, each in zip(names, sockets, strict=True)}
-    for each in sockets:
-        each.close()
-    return Settings(home=home, schedule=None, **ports)
+    return Settings(home=home, schedule=None, **platform_ports())
 
 
 def train(framework: Framework, number: int, directory: Path) -> Version:

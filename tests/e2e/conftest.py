@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.ports import platform_ports
+from windtunnel.ports import platform_ports
 from windtunnel.settings import ROOT, Settings
 
 WINDTUNNEL = str(Path(sys.executable).parent / "windtunnel")

@@ -16,8 +16,8 @@ from mlflow import MlflowClient
 
 from serving.server import Server
 from serving.servers import connect
-from tests.ports import platform_ports
 from windtunnel.errors import WindtunnelError
+from windtunnel.ports import platform_ports
 from windtunnel.registry import RegisteredVersion, register
 from windtunnel.run import Lineage
 from windtunnel.settings import ROOT, Settings

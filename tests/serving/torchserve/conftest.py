@@ -12,7 +12,7 @@ from running_torchserve import START, Running, answers, variables, wait_until
 
 from serving.torchserve.config import TUNED
 from serving.torchserve.server import TorchServe
-from tests.ports import platform_ports
+from windtunnel.ports import platform_ports
 from windtunnel.settings import ROOT, Settings
 
 

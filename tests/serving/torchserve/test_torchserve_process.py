@@ -18,8 +18,8 @@ from running_torchserve import ended, variables, wait_until
 from serving.server import PROTOCOLS, Served
 from serving.torchserve.config import find_java, folders, java_release
 from serving.torchserve.tokens import authorization
-from tests.ports import platform_ports
 from windtunnel.errors import WindtunnelError
+from windtunnel.ports import platform_ports
 from windtunnel.settings import ROOT, Settings
 
 NAME = "lenet5-pytorch"

@@ -9,7 +9,7 @@ from safetensors.numpy import load_file
 
 from serving.server import PROTOCOLS, Served, ServerError, Version
 from serving.torchserve.server import TorchServe
-from tests.ports import platform_ports
+from windtunnel.ports import platform_ports
 from windtunnel.settings import Settings
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import psutil
 
 from serving.tfserving.protos import messages_alone
-from tests.ports import free_ports
+from windtunnel.ports import free_ports
 from windtunnel.settings import ROOT
 
 with messages_alone():

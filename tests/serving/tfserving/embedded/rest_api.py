@@ -10,7 +10,7 @@ import httpx
 import psutil
 from embedded_server import EmbeddedServer
 
-from tests.ports import free_ports
+from windtunnel.ports import free_ports
 
 
 @dataclass(frozen=True)

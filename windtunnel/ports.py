@@ -1,4 +1,4 @@
-"""Ports for the servers of a test."""
+"""Free ports, for a platform beside others: in tests and benchmarks."""
 
 import socket
 
@@ -6,7 +6,7 @@ from windtunnel.settings import Settings
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports nobody listens on."""
+    """Ports of loopback that nobody listens on, each another."""
     sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
     ports = [each.getsockname()[1] for each in sockets]
     for each in sockets:
