@@ -132,12 +132,12 @@ def program(server: str, configuration: str) -> list[str]:
     if configuration == "tuned":
         return [sys.executable, "-m", f"serving.{server}.serve"]
     value = {
-        ("torchserve", STOCK): "__import__('serving.torchserve.config', fromlist=['*']).STOCK",
+        ("torchserve", STOCK): "config.STOCK",
         ("tfserving", STOCK): "('--enable_batching=false',)",
-        ("tfserving", "batching"): "('--enable_batching=true', '--tensorflow_intra_op_parallelism=1', '--tensorflow_inter_op_parallelism=1')",
+        ("tfserving", "batching"): "('--enable_batching=true', *serve.SMALL)",
     }[server, configuration]
-    code = f"from serving.{server}.serve import serve; from windtunnel.settings import load_settings; serve(load_settings(), {value})"
-    return [sys.executable, "-c", code]
+    imports = f"from serving.{server} import config, serve; from windtunnel.settings import load_settings"
+    return [sys.executable, "-c", f"{imports}; serve.serve(load_settings(), {value})"]
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """Free ports, for a platform beside others: in tests and benchmarks."""
 
 import socket
+from typing import Any
 
 from windtunnel.settings import Settings
 
@@ -14,7 +15,7 @@ def free_ports(count: int) -> list[int]:
     return ports
 
 
-def platform_ports() -> dict[str, int]:
+def platform_ports() -> dict[str, Any]:
     """A free port for every setting that is one."""
     names = [name for name in Settings.model_fields if name.endswith("_port")]
     return dict(zip(names, free_ports(len(names)), strict=True))
