@@ -3,7 +3,7 @@ from mlflow import MlflowClient
 
 from tests.versions import make_version
 from windtunnel.errors import WindtunnelError
-from windtunnel.registry import fetch, list_versions, register
+from windtunnel.registry import fetch, get_version, list_versions, register, resolve
 from windtunnel.run import Lineage
 from windtunnel.spec import Spec
 
@@ -81,3 +81,19 @@ def test_aliases_are_listed(mlflow, log_version):
     mlflow.set_registered_model_alias(known.name, "champion", str(known.version))
     listed = {version.version: version.aliases for version in list_versions(mlflow, known.name)}
     assert listed[known.version] == ("champion",)
+
+
+def test_a_version_is_found_by_number_alias_or_name_alone(mlflow, log_version):
+    numbers = [
+        register(mlflow, *log_version(name, accuracy=accuracy), LINEAGE).version for name, accuracy in (("one", 0.941), ("two", 0.942))
+    ]
+    mlflow.set_registered_model_alias("lenet5-pytorch", "challenger", str(numbers[0]))
+    assert resolve(mlflow, "lenet5-pytorch").version == numbers[1]
+    assert resolve(mlflow, f"lenet5-pytorch@{numbers[0]}").version == numbers[0]
+    assert resolve(mlflow, "lenet5-pytorch@challenger").version == numbers[0]
+    assert get_version(mlflow, "lenet5-pytorch", numbers[0]).accuracy == 0.941
+    for unknown in ("lenet5-pytorch@99", "lenet5-pytorch@best", "cats"):
+        with pytest.raises(WindtunnelError, match=f"there is no '{unknown}' in the registry"):
+            resolve(mlflow, unknown)
+    with pytest.raises(WindtunnelError, match="there is no version 99 of 'lenet5-pytorch'"):
+        get_version(mlflow, "lenet5-pytorch", 99)

@@ -1,0 +1,62 @@
+from datetime import UTC, datetime
+
+import pytest
+
+from serving.gate import judge, tabulate
+from windtunnel.registry import RegisteredVersion
+
+
+def version(number, accuracy, data="d" * 64):
+    return RegisteredVersion(
+        name="lenet5-pytorch",
+        version=number,
+        aliases=(),
+        framework="pytorch",
+        accuracy=accuracy,
+        dag_run="lenet5/manual__1",
+        git_commit="c0ffee",
+        data_fingerprint=data,
+        manifest_sha256="m" * 64,
+        mlflow_run="run",
+        source="",
+        created=datetime(2026, 11, 23, tzinfo=UTC),
+    )
+
+
+def test_the_first_version_passes():
+    assert judge(version(1, 0.1), None, 0).promote
+
+
+@pytest.mark.parametrize(
+    ("accuracy", "margin", "promote"),
+    [
+        (0.9910, 0.0, True),
+        (0.9920, 0.0, True),
+        (0.9909, 0.0, False),
+        (0.9860, 0.005, True),  # exactly the margin below, which floats make a little more
+        (0.9859, 0.005, False),
+        (0.0, 1.0, True),
+        (float("nan"), 1.0, False),
+    ],
+)
+def test_a_challenger_may_be_worse_by_the_margin(accuracy, margin, promote):
+    assert judge(version(2, accuracy), version(1, 0.9910), margin).promote is promote
+
+
+def test_the_reason_names_the_numbers_and_the_way_past_the_gate():
+    reason = judge(version(2, 0.97), version(1, 0.99), 0.005).reason
+    assert "version 2 has accuracy 97.00%, 2.00 points below the champion's, may be 0.50" in reason
+    assert "windtunnel deploy lenet5-pytorch@2" in reason
+
+
+def test_accuracies_on_different_data_are_not_compared():
+    verdict = judge(version(2, 0.99), version(1, 0.9, data="e" * 64), 1.0)
+    assert not verdict.promote
+    assert "different data" in verdict.reason
+
+
+def test_the_table_shows_both():
+    challenger, champion = version(2, 0.97), version(1, 0.99)
+    table = tabulate(challenger, champion, judge(challenger, champion, 0.005))
+    assert "| test accuracy | 97.00% | 99.00% |" in table
+    assert "| test accuracy | 97.00% | none yet |" in tabulate(challenger, None, judge(challenger, None, 0))
