@@ -129,12 +129,15 @@ def models(as_json: Json = False) -> None:
 
 def _served(name: str) -> "Served | None":
     """What is served of a model; None where its server does not answer."""
-    from serving.server import ServerError
-    from serving.servers import connect, server_of
+    from serving.server import Served, ServerError
+    from serving.servers import connect, find_server
     from windtunnel.settings import load_settings
 
+    server = find_server(name)
+    if server is None:
+        return Served(frozenset(), None)
     try:
-        return connect(server_of(name), load_settings()).served(name)
+        return connect(server, load_settings()).served(name)
     except ServerError:
         return None
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from serving import audit, golden
 from serving.server import Server, ServerError, Version
-from serving.servers import SERVERS, connect, server_of
+from serving.servers import SERVERS, connect, find_server, server_of
 from windtunnel.aliases import ALIASES, Aliases
 from windtunnel.errors import WindtunnelError
 from windtunnel.manifest import verify_version
@@ -117,7 +117,10 @@ class Release:
             return self._fetch(number)
 
     def reconcile(self) -> list[str]:
-        """Make the server serve what the registry's aliases say, and return what was changed, a line each."""
+        """Make the server serve what the registry's aliases say, and return what was changed, a line each.
+
+        A champion that answers wrong, or cannot be loaded, makes way for the previous one; a server that does not answer is waited for.
+        """
         with self._lock():
             aliases = self._aliases.all().get(self.name, {})
             changes = []
@@ -137,11 +140,13 @@ class Release:
         champion = aliases.get("champion")
         if champion is None or self.server.served(self.name).champion == champion:
             return []
+        version = self._fetch(champion)
         try:
-            version = self._fetch(champion)
             self._prove(version)
             self._switch(version)
         except WindtunnelError as error:
+            if isinstance(error, ServerError) and error.retriable:
+                raise
             self._go_back(champion, aliases, error)
             return [f"version {champion}, the champion, was turned away: {error}"]
         return [f"users get version {champion}"]
@@ -247,7 +252,7 @@ class Release:
 
 def reconcile(settings: Settings, server: Server, say: Callable[[str], None] = lambda line: None) -> list[str]:
     """Make one server serve what the registry says, of every model it has or should have; return what was changed, a line each."""
-    registered = [name for name in Aliases(settings).all() if server_of(name) == server.name]
+    registered = [name for name in Aliases(settings).all() if find_server(name) == server.name]
     changes = []
     for name in sorted({*registered, *server.names()}):
         for change in Release(settings, name, server).reconcile():

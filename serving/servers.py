@@ -21,13 +21,18 @@ def connect(server: str, settings: Settings) -> Server:
     raise WindtunnelError(f"there is no server {server!r}: there are {', '.join(sorted(set(SERVERS.values())))}")
 
 
+def find_server(name: str) -> str | None:
+    """The server of a registered model, such as `torchserve` of `lenet5-libtorch`; None of a model that is not of this project's kind."""
+    return SERVERS.get(name.rpartition("-")[2])
+
+
 def server_of(name: str) -> str:
-    """The server of a registered model, such as `torchserve` of `lenet5-libtorch`.
+    """The same.
 
     Raises:
         WindtunnelError: no server serves what the name's framework trains.
     """
-    framework = name.rpartition("-")[2]
-    if framework not in SERVERS:
+    if (server := find_server(name)) is None:
+        framework = name.rpartition("-")[2]
         raise WindtunnelError(f"{name!r} is not a registered model, its framework would be {framework!r}: `windtunnel models` lists them")
-    return SERVERS[framework]
+    return server

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 import torch_models
-from bad_versions import variant
+from bad_versions import replaced, variant
 from safetensors.numpy import load_file
 
 from serving import audit
@@ -129,6 +129,35 @@ def test_reconcile_mends_what_was_changed_behind_its_back(release, state, house)
     where = f"{release.name} on {release.server.name}"
     assert changes == [f"{where}: loaded version 2, the champion", f"{where}: users get version 2"]
     assert (state()[1].versions, state()[1].champion, answer(release)) == ({1, 2}, 2, 2)
+
+
+def test_a_champion_that_answers_wrong_makes_way_for_the_previous_one(release, state, house, trained, tmp_path):
+    release.promote(1, CAUSE)
+    bad = house.register(
+        variant(trained(release.name.removeprefix("lenet5-"), 2), tmp_path / "bad", other_golden(trained, release))
+    ).version
+    aliases = Aliases(house.settings)
+    aliases.move(release.name, "previous", 1)
+    aliases.move(release.name, "champion", bad)  # as nobody should
+    changes, problems = reconcile_all(house.settings)
+    assert problems == []
+    assert any(f"version {bad}, the champion, was turned away: {release.name} version {bad} on" in change for change in changes)
+    assert (state()[0]["champion"], state()[1].champion, answer(release)) == (1, 1, 1)
+    assert bad not in release.server.published(release.name)
+    assert audit.read(house.settings.serving)[-1]["action"] == "roll back"
+
+
+def other_golden(trained, release):
+    """Spoils a version with another one's answers."""
+    return replaced("golden.safetensors", trained(release.name.removeprefix("lenet5-"), 1))
+
+
+def test_models_of_other_kinds_in_the_registry_are_left_alone(house):
+    if "cats" not in Aliases(house.settings).all():
+        house.mlflow.create_registered_model("cats")
+    assert reconcile_all(house.settings)[1] == []
+    command = [sys.executable, "-c", "from windtunnel.cli import main; main()", "models"]
+    assert subprocess.run(command, env=house.environment, capture_output=True, text=True).returncode == 0
 
 
 def test_reconcile_withdraws_what_no_alias_names(release, state, house):
