@@ -113,7 +113,8 @@ class Airflow:
         state = self._request("GET", f"/api/v2{path}")["state"]
         tasks = self._request("GET", f"/api/v2{path}/taskInstances", params={"limit": 1000})["task_instances"]
         url = f"{self._settings.airflow_url}/dags/{quote(dag_id, safe='')}/runs/{quote(run_id, safe='')}"
-        names = {(_group(task), task["map_index"]): task["rendered_map_index"] for task in tasks if task["rendered_map_index"]}
+        rendered = [task for task in tasks if task["rendered_map_index"] not in (None, str(task["map_index"]))]
+        names = {(_group(task), task["map_index"]): task["rendered_map_index"] for task in rendered}
         return DagRun(dag_id, run_id, state, tuple(_task(task, names, path, url) for task in sorted(tasks, key=_order)), url)
 
     def follow(self, dag_id: str, run_id: str) -> Iterator[DagRun]:

@@ -87,7 +87,7 @@ def test_approved_goes_on_with_the_persons_name_and_rejected_is_skipped(runs):
     states = runs.end(run)
     assert states[""] == "success"
     assert states["release.approve[wiring-a]"] == "skipped"
-    assert states["release.promote[0]"] == states["release.fire_drill[0]"] == "skipped"
+    assert states["release.promote[wiring-a]"] == states["release.fire_drill[wiring-a]"] == "skipped"
     assert states["release.promote[wiring-b]"] == "success"
     assert runs.reason(run, "release.approve", 0) == f"rejected by {USER}"
     assert runs.released(run, "wiring-a") is None
@@ -127,7 +127,7 @@ def test_a_challenger_that_stays_one_skips_its_own_release_alone_and_says_why(ru
     assert states[""] == states["report"] == states["watcher"] == "success"
     assert states["release.fire_drill[wiring-a]"] == "success"
     assert states["release.gate[wiring-b]"] == "skipped"
-    assert states["release.approve[1]"] == states["release.promote[1]"] == states["release.fire_drill[1]"] == "skipped"
+    assert states["release.approve[wiring-b]"] == states["release.promote[wiring-b]"] == states["release.fire_drill[wiring-b]"] == "skipped"
     assert runs.reason(run, "release.gate", 1) == "wiring-b was judged"
 
 
@@ -182,5 +182,5 @@ def test_a_cancelled_run_ends_its_programs_and_its_questions(runs):
     while programs():
         assert time.monotonic() < deadline
         time.sleep(0.5)
-    assert runs.states(waiting)["release.promote[0]"] == "skipped"
+    assert runs.states(waiting)["release.promote[wiring-b]"] == "skipped"
     assert runs.released(waiting, "wiring-b") is None
