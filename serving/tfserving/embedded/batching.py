@@ -3,6 +3,9 @@
 Clients that were answered together ask again at about the same time, so while fewer wait than were in the last batch, the others are
 given a moment to come: the batches grow to what the load is, and with them what a core can do. A client alone waits for nobody.
 
+A request of a model that has proved to be quick is computed at once, on the loop: to hand it to a thread, and to put batches
+together and cut them up, takes longer than to compute it.
+
 The parameters are those of TensorFlow Serving (servables/tensorflow/session_bundle_config.proto, batching/README.md). Without
 batching each request is a call of its own.
 """
@@ -69,7 +72,7 @@ class _Queue:
 
 
 class Batcher:
-    """Runs models on a few threads, for coroutines of one loop."""
+    """Runs models for coroutines of one loop: on a few threads, and the quick ones on the loop itself."""
 
     def __init__(self, parameters: BatchingParameters | None) -> None:
         """Start the threads.
@@ -94,6 +97,8 @@ class Batcher:
         Raises:
             ServingError: what the runtime reports for this request alone; UNAVAILABLE when too much waits already.
         """
+        if self._free == self._parameters.num_batch_threads and model.quick(signature_name, inputs):  # no thread has what it needs
+            return model.run(signature_name, inputs, outputs)
         loop = asyncio.get_running_loop()
         rows = self._rows(inputs)
         request = _Request(inputs, rows, loop.create_future(), loop.time())

@@ -1,6 +1,7 @@
 """A version that LiteRT holds: `model.tflite` in a SavedModel's directory, for `--prefer_tflite_model`."""
 
 import queue
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,9 @@ from serving.tfserving.embedded.signatures import DEFAULT_SIGNATURE
 from serving.tfserving.embedded.tensors import DATA_TYPE
 
 FILE = "model.tflite"
+
+QUICK_SECONDS = 0.0005  # of a run that the loop can wait for; to hand one to a thread and back takes a tenth of a millisecond
+QUICK_RUNS = 16  # one after the other, until the next is believed to be quick too
 
 
 class LiteModel(Model):
@@ -43,6 +47,11 @@ class LiteModel(Model):
         interpreter = self._pool.get()
         self.signatures = interpreter.signatures
         self._pool.put(interpreter)
+        self._paces = {name: Pace() for name in self.signatures}
+
+    def quick(self, signature_name: str, inputs: Mapping[str, np.ndarray]) -> bool:
+        """Whether such inputs have proved to be computed within `QUICK_SECONDS`."""
+        return self._paces[signature_name].quick(_size(inputs))
 
     def _run(self, signature_name: str, inputs: Mapping[str, np.ndarray], outputs: Sequence[str]) -> list[np.ndarray]:
         """Run an interpreter. LiteRT's own errors do not name the input, so types and shapes are compared here."""
@@ -53,16 +62,40 @@ class LiteModel(Model):
                 raise invalid_argument(f"Expects {alias} to be {types_pb2.DataType.Name(info.dtype)} but {value.dtype} is provided")
             check_shape(alias, value.shape, [dim.size for dim in info.tensor_shape.dim])
         interpreter = self._pool.get()
+        start = time.thread_time()  # it computes on this thread, and the wall's clock would count the wait for Python's lock
         try:
             return interpreter.run(signature_name, inputs, outputs)
         except (ValueError, RuntimeError) as error:
             raise invalid_argument(f"{signature_name}: {error}") from error
         finally:
+            self._paces[signature_name].record(_size(inputs), time.thread_time() - start)
             self._pool.put(interpreter)
 
     def _free(self) -> None:
         while not self._pool.empty():
             self._pool.get()
+
+
+class Pace:
+    """How large the inputs are that a signature computes quickly. One slow run, whatever its size, and all is to be proved anew."""
+
+    def __init__(self) -> None:
+        self._size = self._runs = 0
+
+    def record(self, size: int, seconds: float) -> None:
+        """Learn from a run: the bytes of its inputs, the processor time it took."""
+        if seconds > QUICK_SECONDS:
+            self._size = self._runs = 0
+        else:
+            self._size, self._runs = max(self._size, size), self._runs + 1
+
+    def quick(self, size: int) -> bool:
+        """Whether inputs of this size, in bytes, are believed to be computed quickly."""
+        return self._runs >= QUICK_RUNS and size <= self._size
+
+
+def _size(inputs: Mapping[str, np.ndarray]) -> int:
+    return sum(value.nbytes for value in inputs.values())
 
 
 class _Interpreter:

@@ -73,6 +73,10 @@ class Model(ABC):
                 self._running -= 1
                 self._changed.notify_all()
 
+    def quick(self, signature_name: str, inputs: Mapping[str, np.ndarray]) -> bool:
+        """Whether `run` has proved to take so little time for such inputs that the loop can wait for it."""
+        return False
+
     def close(self) -> None:
         """Free what the model holds, once nothing runs."""
         with self._changed:

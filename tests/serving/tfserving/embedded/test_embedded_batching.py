@@ -16,6 +16,7 @@ with messages_alone():
     from serving.tfserving.embedded.batching import Batcher, BatchingParameters
     from serving.tfserving.embedded.config import read_batching_parameters
     from serving.tfserving.embedded.errors import ServingError, invalid_argument
+    from serving.tfserving.embedded.lite import FILE, QUICK_RUNS, QUICK_SECONDS, LiteModel, Pace
     from serving.tfserving.embedded.model import Model
 
 
@@ -132,6 +133,64 @@ def test_requests_wait_for_their_batch_as_long_as_they_may() -> None:
     assert (seconds >= 0.2, runs) == (True, 1)
     seconds, runs = asyncio.run(run(20_000_000, 2))  # a full batch does not wait
     assert (seconds < 10, runs) == (True, 1)
+
+
+class Quick(Held):
+    """Says of a single row that it is computed quickly, and remembers on which threads it was."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.threads: list[threading.Thread] = []
+
+    def quick(self, signature_name: str, inputs: Mapping[str, np.ndarray]) -> bool:
+        return len(inputs["x"]) == 1
+
+    def _run(self, signature_name: str, inputs: Mapping[str, np.ndarray], outputs: Sequence[str]) -> list[np.ndarray]:
+        self.threads.append(threading.current_thread())
+        return super()._run(signature_name, inputs, outputs)
+
+
+@pytest.mark.parametrize("parameters", [one_thread(), None])
+def test_what_is_quick_is_computed_on_the_loop_unless_a_thread_is_at_work(parameters: BatchingParameters | None) -> None:
+    async def run() -> None:
+        model, batcher, here = Quick(), Batcher(parameters), threading.current_thread()
+        slow = asyncio.ensure_future(batcher.run(model, "s", {"x": TWO}, ["sum"]))
+        await asyncio.to_thread(model.began.wait, 10)
+        waiting = asyncio.ensure_future(batcher.run(model, "s", {"x": ONE}, ["sum"]))
+        await asyncio.sleep(0.05)  # the loop runs: it computes nothing that could wait for the thread
+        model.go.set()
+        assert [outputs[0].tolist() for outputs in await asyncio.gather(slow, waiting)] == [[7.0, 11.0], [3.0]]
+        assert here not in model.threads
+        assert [output.tolist() for output in await batcher.run(model, "s", {"x": ONE}, ["sum"])] == [[3.0]]
+        assert model.threads[2:] == [here]
+        with pytest.raises(ServingError, match="negative"):
+            await batcher.run(model, "s", {"x": -ONE}, ["sum"])
+        batcher.close()
+
+    asyncio.run(run())
+
+
+def test_quick_is_what_has_been_quick_often_enough_and_was_as_large() -> None:
+    pace = Pace()
+    for _ in range(QUICK_RUNS):
+        assert not pace.quick(10)
+        pace.record(10, QUICK_SECONDS / 2)
+    assert (pace.quick(10), pace.quick(11)) == (True, False)
+    pace.record(11, QUICK_SECONDS / 2)
+    assert pace.quick(11)
+    pace.record(5000, QUICK_SECONDS * 2)
+    assert not pace.quick(10)
+
+
+def test_litert_proves_how_quick_it_is(models: Path) -> None:
+    model = LiteModel(models / "lite" / "1" / FILE, 1)
+    small, large = {"x": np.ones((1, 2), np.float32)}, {"x": np.ones((1000, 2), np.float32)}
+    assert not model.quick("serving_default", small)
+    for _ in range(4 * QUICK_RUNS):  # what an interruption made slow has to be proved again
+        model.run("serving_default", small, ["y"])
+    assert (model.quick("serving_default", small), model.quick("serving_default", large)) == (True, False)
+    with pytest.raises(ServingError, match="Expects x to be DT_FLOAT"):
+        model.run("serving_default", {"x": np.ones((1, 2))}, ["y"])
 
 
 def test_closing_waits_for_what_runs_and_refuses_what_comes_later() -> None:
