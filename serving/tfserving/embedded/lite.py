@@ -61,17 +61,14 @@ class LiteModel(Model):
             if DATA_TYPE.get(value.dtype) != info.dtype:
                 raise invalid_argument(f"Expects {alias} to be {types_pb2.DataType.Name(info.dtype)} but {value.dtype} is provided")
             check_shape(alias, value.shape, [dim.size for dim in info.tensor_shape.dim])
-        size, pace = _size(inputs), self._paces[signature_name]
-        # What it takes is proved on this thread's clock: the wall's counts the wait for Python's lock, but can be read in no time.
-        clock = time.perf_counter if pace.quick(size) else time.thread_time
         interpreter = self._pool.get()
-        start = clock()
+        start = time.thread_time()  # it computes on this thread, and the wall's clock would count the wait for Python's lock
         try:
             return interpreter.run(signature_name, inputs, outputs)
         except (ValueError, RuntimeError) as error:
             raise invalid_argument(f"{signature_name}: {error}") from error
         finally:
-            pace.record(size, clock() - start)
+            self._paces[signature_name].record(_size(inputs), time.thread_time() - start)
             self._pool.put(interpreter)
 
     def _free(self) -> None:
@@ -86,7 +83,7 @@ class Pace:
         self._size = self._runs = 0
 
     def record(self, size: int, seconds: float) -> None:
-        """Learn from a run: the bytes of its inputs, the seconds it took."""
+        """Learn from a run: the bytes of its inputs, the processor time it took."""
         if seconds > QUICK_SECONDS:
             self._size = self._runs = 0
         else:
