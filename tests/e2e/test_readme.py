@@ -16,7 +16,9 @@ BLOCKS = re.findall(r"```(sh|python)\n(.*?)```", TEXT.split(SECTION)[1].split("\
 
 @pytest.fixture(scope="module", autouse=True)
 def champions(platform):
-    """Something to ask."""
+    """Something to ask: what the tests before have left, or else what a run releases."""
+    if [known["served"] for known in platform.json("models")].count("to users") == 3:
+        return
     run = platform.json("run", "lenet5", "--param", "samples=4000", "--param", "epochs=2", "--param", "margin=1")
     assert {row["release"] for row in run["result"]["frameworks"].values()} == {"champion on torchserve", "champion on tfserving"}
 

@@ -1,4 +1,4 @@
-"""A registry and the model servers, real, on free ports, with a home of their own; shared by the tests of a session."""
+"""A registry and the model servers, real, on free ports, with a home of their own; shared by the tests of a module."""
 
 import os
 import signal
@@ -93,7 +93,7 @@ def wait_for(condition: Callable[[], bool], explain: Callable[[], str] = lambda:
         time.sleep(0.1)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def house(tmp_path_factory):
     """Registry and both servers, up."""
     home = tmp_path_factory.mktemp("house")

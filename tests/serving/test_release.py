@@ -23,7 +23,7 @@ from windtunnel.registry import fetch
 CAUSE = Cause("a test", "to see", "lenet5/manual__1")
 
 
-@pytest.fixture(scope="session", params=["libtorch", "tensorflow"])
+@pytest.fixture(scope="module", params=["libtorch", "tensorflow"])
 def release(request, house, trained):
     """The releases of a model with two registered versions, 1 and 2."""
     for seed in (1, 2):
