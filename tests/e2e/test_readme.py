@@ -44,5 +44,5 @@ def test_a_block_runs_and_is_answered(platform, tmp_path, language, block):
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     assert re.search(r'"label": ?\d|"predictions"|^label \d+ version \d+$', done.stdout), done.stdout
-    assert "error" not in done.stdout
+    assert '"error"' not in done.stdout
     assert done.stdout.count('"predictions"') in (0, 2)
