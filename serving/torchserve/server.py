@@ -2,6 +2,7 @@
 
 import json
 import re
+from contextlib import suppress
 from functools import cached_property
 from io import BytesIO
 from itertools import takewhile
@@ -23,6 +24,8 @@ and users' requests are answered with a 503."""
 
 SECONDS = 15  # to answer in; registering and unregistering wait for files and processes
 CONNECT_SECONDS = 2
+DRAIN_SECONDS = 1
+PIXELS = 28 * 28
 LATER = re.compile("has no worker|Worker died")  # says TorchServe while a worker starts; the former also where there is no champion
 MODEL_LOG = "model_log.log"
 DIED = "Backend worker process died."
@@ -80,11 +83,14 @@ class TorchServe(Server):
             raise ServerError(f"torchserve gave of {name} {str(reply)[:200]}, which is no reply of this project's handler") from error
 
     def promote(self, name: str, number: int) -> None:
-        """Make a version that is ready the default."""
+        """Make a version that is ready the default, and let the one before answer what it has been asked."""
         if not self.ready(name, number):
             raise ServerError(f"torchserve has not loaded {name} version {number} yet: wait until it is ready", retriable=True)
+        before = self._default(name)
         self._manage("PUT", f"/models/{name}/{number}/set-default")
         self._remove(name, NOBODY)
+        if before not in (None, NOBODY, str(number)):
+            self._drain(name, before)
 
     def withdraw(self, name: str, number: int) -> None:
         """Unregister a version and delete its archive."""
@@ -116,6 +122,15 @@ class TorchServe(Server):
         """With curl; its token is in the file that TorchServe keeps."""
         token = f"""python3 -c 'import json; print(json.load(open("{self.folders.keys}"))["inference"]["key"])'"""
         return f'curl -H "Authorization: Bearer $({token})" -T digit.png {self.inference}/predictions/{name}'
+
+    def _drain(self, name: str, number: str) -> None:
+        """Wait until a version has answered what it was asked so far, but not for long: it may be gone because it does not answer.
+
+        Its worker answers in turn, so that all requests before this one have been. Withdrawing a version ends the others.
+        """
+        url = f"{self.inference}/predictions/{name}/{number}"
+        with suppress(ServerError):
+            self._http("inference", "POST", url, content=bytes(PIXELS), timeout=DRAIN_SECONDS)
 
     def _register(self, version: Version, number: str, workers: int) -> None:
         model = version.directory / MODEL
