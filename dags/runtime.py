@@ -11,9 +11,8 @@ from airflow.providers.standard.hooks.subprocess import SubprocessHook
 from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowException, AirflowSkipException
 
+from windtunnel.run import SKIPPED
 from windtunnel.settings import ROOT
-
-SKIP = 99  # the exit status by which Airflow's own BashOperator is told to skip
 
 
 class ProcessOperator(BaseOperator):
@@ -34,7 +33,7 @@ class ProcessOperator(BaseOperator):
         """Run the command to its end."""
         self._hook = SubprocessHook()
         result = self._hook.run_command(["" if word is None else str(word) for word in self.command], cwd=str(ROOT))
-        if result.exit_code == SKIP:
+        if result.exit_code == SKIPPED:
             skip(context["ti"], result.output)
         if result.exit_code:
             raise AirflowException(f"{self.command[:3]} ended with status {result.exit_code}: {result.output}")

@@ -31,7 +31,7 @@ from safetensors.numpy import load_file
 
 from serving.load import ab, grpc_rate
 from serving.server import Server, Version
-from serving.stage import private_settings, publish, running, train
+from serving.stage import private_settings, running, train
 from windtunnel.errors import WindtunnelError
 from windtunnel.measure import keep, load_before, spread
 from windtunnel.program import run_program
@@ -189,7 +189,7 @@ def tfserving(version: Version, home: Path, configuration: str) -> Iterator[list
 def serving(version: Version, settings: Settings, server: Server, configuration: str) -> Iterator[None]:
     """A server in a configuration, with the version as the champion."""
     with running(program(server.name, configuration), settings, server):
-        publish(server, version)
+        server.load(version)
         server.promote(version.name, version.number)
         yield
 

@@ -12,7 +12,7 @@ from windtunnel.errors import WindtunnelError
 from windtunnel.output import Json, print_json, print_table
 
 if TYPE_CHECKING:
-    from serving.release import Cause
+    from serving.release import Cause, Release
     from serving.server import Served
 
 Name = Annotated[str, typer.Argument(help="The registered model, such as lenet5-pytorch.")]
@@ -34,7 +34,7 @@ def deploy(
         known = registry.resolve(tracking.client(settings), version)
     release = Release(settings, known.name)
     release.promote(known.version, _by_hand(why))
-    _print_release(release.name, known.version, release.server.name, release.server.example(release.name), as_json)
+    _print_release(release, known.version, as_json)
 
 
 def rollback(name: Name, why: Why = "rolled back by hand", as_json: Json = False) -> None:
@@ -44,7 +44,7 @@ def rollback(name: Name, why: Why = "rolled back by hand", as_json: Json = False
 
     release = Release(load_settings(), name)
     number = release.rollback(_by_hand(why))
-    _print_release(name, number, release.server.name, release.server.example(name), as_json)
+    _print_release(release, number, as_json)
 
 
 def predict(
@@ -154,7 +154,8 @@ def _by_hand(why: str) -> "Cause":
     return Cause(getpass.getuser(), why)
 
 
-def _print_release(name: str, number: int, server: str, example: str, as_json: bool) -> None:
+def _print_release(release: "Release", number: int, as_json: bool) -> None:
+    name, server, example = release.name, release.server.name, release.server.example(release.name)
     if as_json:
         print_json({"name": name, "version": number, "server": server, "example": example})
     else:

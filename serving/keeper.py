@@ -17,7 +17,7 @@ from serving.servers import connect
 from windtunnel.errors import WindtunnelError
 from windtunnel.process import die_with_parent
 from windtunnel.program import run_program
-from windtunnel.settings import load_settings
+from windtunnel.settings import Settings, load_settings
 
 POLL_SECONDS = 0.2
 STEADY_SECONDS = 60  # a server that ran as long as this has not failed at its start
@@ -35,7 +35,7 @@ def main(server: Annotated[str, typer.Argument(help="torchserve or tfserving.")]
         started = time.monotonic()
         process = subprocess.Popen([sys.executable, "-m", f"serving.{server}.serve"])
         try:
-            _reconcile(process, port)
+            _reconcile(process, port, settings)
             process.wait()
         finally:
             _stop(process)
@@ -46,9 +46,8 @@ def main(server: Annotated[str, typer.Argument(help="torchserve or tfserving.")]
         pause = min(2 * pause, LONGEST_PAUSE)
 
 
-def _reconcile(process: subprocess.Popen[bytes], port: Server) -> None:
+def _reconcile(process: subprocess.Popen[bytes], port: Server, settings: Settings) -> None:
     """Reconcile as soon as server and registry answer, unless the server ends before."""
-    settings = load_settings()
     said = ""
     while process.poll() is None:
         try:

@@ -5,13 +5,13 @@ number alone. Whatever else is loaded is withdrawn, once the champion has answer
 cut off anywhere is mended by the next one, or by `reconcile`.
 """
 
-import fcntl
 import shutil
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+
+from filelock import FileLock
 
 from serving import audit, golden
 from serving.server import Server, ServerError, Version
@@ -20,9 +20,6 @@ from windtunnel.aliases import ALIASES, Aliases
 from windtunnel.errors import WindtunnelError
 from windtunnel.manifest import verify_version
 from windtunnel.settings import Settings
-
-READY_SECONDS = 60.0
-POLL_SECONDS = 0.05
 
 
 @dataclass(frozen=True)
@@ -154,12 +151,7 @@ class Release:
     def _load(self, version: Version) -> None:
         """Have a version loaded and answering; one that cannot be is withdrawn."""
         try:
-            self.server.publish(version)
-            deadline = time.monotonic() + READY_SECONDS
-            while not self.server.ready(version.name, version.number):
-                if time.monotonic() > deadline:
-                    raise ServerError(f"{version} is not ready on {self.server.name} after {READY_SECONDS:g} s: see the server's log")
-                time.sleep(POLL_SECONDS)
+            self.server.load(version)
         except WindtunnelError:
             self._turn_away(version.number)
             raise
@@ -240,14 +232,11 @@ class Release:
             **{"who": cause.who, "run": cause.run, "why": cause.why},
         )
 
-    @contextmanager
-    def _lock(self) -> Iterator[None]:
+    def _lock(self) -> FileLock:
         """One step of one model's releases at a time; the others wait."""
         file = self._settings.serving / "locks" / self.name
         file.parent.mkdir(parents=True, exist_ok=True)
-        with file.open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            yield
+        return FileLock(file)
 
 
 def reconcile(settings: Settings, server: Server, say: Callable[[str], None] = lambda line: None) -> list[str]:

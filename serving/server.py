@@ -1,5 +1,6 @@
 """The port behind which a model server is: five verbs, and a look at what it serves. The release knows this, and no server."""
 
+import time
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,9 @@ from windtunnel.errors import WindtunnelError
 
 Protocol = Literal["rest", "grpc"]
 PROTOCOLS: tuple[Protocol, ...] = get_args(Protocol)
+
+READY_SECONDS = 60.0
+POLL_SECONDS = 0.05
 
 Outputs = dict[str, np.ndarray]
 """What a model answers, by name: `logits` and `probabilities`, float32 (N,10), a row an image."""
@@ -64,6 +68,15 @@ class Server(ABC):
         Raises:
             ServerError: it never will: loading has failed; the text says why.
         """
+
+    def load(self, version: Version) -> None:
+        """Publish a version and wait until it is ready."""
+        self.publish(version)
+        deadline = time.monotonic() + READY_SECONDS
+        while not self.ready(version.name, version.number):
+            if time.monotonic() > deadline:
+                raise ServerError(f"{version} is not ready on {self.name} after {READY_SECONDS:g} s: see the server's log")
+            time.sleep(POLL_SECONDS)
 
     @abstractmethod
     def predict(self, name: str, images: np.ndarray, number: int | None = None, protocol: Protocol = "rest") -> Outputs:

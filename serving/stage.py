@@ -42,8 +42,7 @@ def running(command: Sequence[str], settings: Settings, server: Server) -> Itera
     Raises:
         WindtunnelError: it has ended, or does not answer.
     """
-    variables = {f"WINDTUNNEL_{name.upper()}": str(value or "none") for name, value in settings}
-    environment = os.environ | variables | {"TF_CPP_MIN_LOG_LEVEL": "2", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    environment = os.environ | settings.variables | {"TF_CPP_MIN_LOG_LEVEL": "2", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     settings.home.mkdir(parents=True, exist_ok=True)
     log = settings.home / f"{server.name}.log"
     with log.open("wb") as output:
@@ -57,20 +56,6 @@ def running(command: Sequence[str], settings: Settings, server: Server) -> Itera
         process.wait(timeout=30)
         for left in psutil.wait_procs(tree, timeout=10)[1]:
             left.kill()
-
-
-def publish(server: Server, version: Version) -> None:
-    """Have a version loaded.
-
-    Raises:
-        WindtunnelError: it cannot be, or not in time.
-    """
-    server.publish(version)
-    deadline = time.monotonic() + START_SECONDS
-    while not server.ready(version.name, version.number):
-        if time.monotonic() > deadline:
-            raise WindtunnelError(f"{version} is not ready on {server.name} after {START_SECONDS} s")
-        time.sleep(0.1)
 
 
 def _await(process: subprocess.Popen[bytes], server: Server, log: Path) -> None:

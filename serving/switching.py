@@ -22,7 +22,7 @@ from safetensors.numpy import load_file
 from serving.load import OpenLoop, Sample, percentile
 from serving.server import PROTOCOLS, Protocol, Server, Version
 from serving.servers import connect, server_of
-from serving.stage import private_settings, publish, running, train
+from serving.stage import private_settings, running, train
 from windtunnel.errors import WindtunnelError
 from windtunnel.measure import keep, load_before
 from windtunnel.program import run_program
@@ -164,7 +164,7 @@ def main(switches: Annotated[int, typer.Option(help="Of each server over each pr
             server = connect(server_of(versions[0].name), settings)
             servers.enter_context(running([sys.executable, "-m", f"serving.{server.name}.serve"], settings, server))
             for version in versions:
-                publish(server, version)
+                server.load(version)
             for protocol in PROTOCOLS:
                 outcomes.append(measure(server, versions, protocol, switches))
                 print(f"{server.name} {protocol}: {outcomes[-1]}", flush=True)

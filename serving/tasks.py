@@ -17,7 +17,7 @@ from serving.release import Cause, Release
 from windtunnel.errors import WindtunnelError
 from windtunnel.files import write_atomically, write_json
 from windtunnel.program import run_app
-from windtunnel.run import Run
+from windtunnel.run import SKIPPED, Run
 from windtunnel.settings import load_settings
 from windtunnel.spec import Framework
 
@@ -25,7 +25,6 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 Directory = Annotated[Path, typer.Option(help="The run's directory.")]
 Which = Annotated[Framework, typer.Option(help="The framework whose version is released.")]
-SKIPPED = 99  # the exit status by which Airflow's operators know that a task has nothing to do
 
 
 @app.command()

@@ -24,7 +24,7 @@ def platform_environment(settings: Settings) -> dict[str, str]:
     _keep(passwords, lambda: json.dumps({USER: secrets.token_urlsafe(12)}))
     return {
         **os.environ,
-        **{f"WINDTUNNEL_{name.upper()}": str(value or "none") for name, value in settings},
+        **settings.variables,
         "WINDTUNNEL_MLFLOW_STORE": mlflow_store(settings),
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
         "PYTHONPATH": str(settings.root),

@@ -9,6 +9,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from windtunnel.errors import WindtunnelError
 from windtunnel.spec import Framework, Spec, first_problem, load_spec
 
+SKIPPED = 99  # the exit status of a task's program that found nothing to do: Airflow's own BashOperator's for a skip
+
 
 class Lineage(BaseModel):
     """Where a run comes from and what it is to train: DAG run, commit of the code, frameworks, and the MLflow run theirs are nested in."""

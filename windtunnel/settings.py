@@ -43,6 +43,11 @@ class Settings(BaseSettings):
     schedule: Cron = "@monthly"
 
     @property
+    def variables(self) -> dict[str, str]:
+        """The environment variables by which another process finds these settings."""
+        return {f"WINDTUNNEL_{name.upper()}": str(value or "none") for name, value in self}
+
+    @property
     def runs(self) -> Path:
         """Where runs write: `runs/DAG/RUN`, see `run_directory`."""
         return self.home / "runs"

@@ -90,7 +90,7 @@ class TorchServe(Server):
         self._manage("PUT", f"/models/{name}/{number}/set-default")
         self._remove(name, NOBODY)
         if before not in (None, NOBODY, str(number)):
-            self._drain(name, before)
+            self._drain(name, int(before))
 
     def withdraw(self, name: str, number: int) -> None:
         """Unregister a version and delete its archive."""
@@ -123,14 +123,13 @@ class TorchServe(Server):
         token = f"""python3 -c 'import json; print(json.load(open("{self.folders.keys}"))["inference"]["key"])'"""
         return f'curl -H "Authorization: Bearer $({token})" -T digit.png {self.inference}/predictions/{name}'
 
-    def _drain(self, name: str, number: str) -> None:
+    def _drain(self, name: str, number: int) -> None:
         """Wait until a version has answered what it was asked so far, but not for long: it may be gone because it does not answer.
 
         Its worker answers in turn, so that all requests before this one have been. Withdrawing a version ends the others.
         """
-        url = f"{self.inference}/predictions/{name}/{number}"
         with suppress(ServerError):
-            self._http("inference", "POST", url, content=bytes(PIXELS), timeout=DRAIN_SECONDS)
+            self._ask_rest(name, number, bytes(PIXELS), timeout=DRAIN_SECONDS)
 
     def _register(self, version: Version, number: str, workers: int) -> None:
         model = version.directory / MODEL
@@ -174,9 +173,9 @@ class TorchServe(Server):
         """Ask the management API; `well` are error codes that are as good as a success."""
         return self._http("management", method, self.management + path, well, **request)
 
-    def _ask_rest(self, name: str, number: int | None, body: bytes) -> Any:
+    def _ask_rest(self, name: str, number: int | None, body: bytes, **request: Any) -> Any:
         version = "" if number is None else f"/{number}"
-        return self._http("inference", "POST", f"{self.inference}/predictions/{name}{version}", content=body)
+        return self._http("inference", "POST", f"{self.inference}/predictions/{name}{version}", content=body, **request)
 
     def _http(self, kind: Kind, method: str, url: str, well: tuple[int, ...] = (), **request: Any) -> Any:
         """The JSON that TorchServe answers."""

@@ -25,7 +25,7 @@ class Platform:
 
     @property
     def environment(self):
-        return os.environ | {"TERM": "xterm"} | {f"WINDTUNNEL_{name.upper()}": str(value or "none") for name, value in self.settings}
+        return os.environ | {"TERM": "xterm"} | self.settings.variables
 
     def windtunnel(self, *arguments, status=0):
         done = subprocess.run([WINDTUNNEL, *arguments], env=self.environment, capture_output=True, text=True, timeout=900)

