@@ -174,11 +174,12 @@ def tfserving(version: Version, home: Path, configuration: str) -> Iterator[list
     settings = private_settings(home)
     golden = load_file(version.directory / "golden.safetensors")
     with serving(version, settings, TFServing(settings), configuration):
-        url = f"http://{settings.host}:{settings.tfserving_rest_port}/v1/models/{version.name}:predict"
+        url = f"{settings.tfserving_url}/v1/models/{version.name}:predict"
         bodies = [orjson.dumps({"instances": image[None].tolist()}) for image in golden["image"]]
         rest = Rest(url, "application/json", {}, bodies, lambda answer: int(np.argmax(answer["predictions"][0]["logits"])))
-        address = f"{settings.host}:{settings.tfserving_grpc_port}"
-        grpc = Grpc(address, "/tensorflow.serving.PredictionService/Predict", [message(image) for image in golden["image"]], label)
+        grpc = Grpc(
+            settings.tfserving_grpc, "/tensorflow.serving.PredictionService/Predict", [message(image) for image in golden["image"]], label
+        )
         yield [
             Contestant("tfserving", configuration, "REST, JSON", rest, golden["label"]),
             Contestant("tfserving", configuration, "gRPC", grpc, golden["label"]),

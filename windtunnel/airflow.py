@@ -94,7 +94,7 @@ class Airflow:
             time.sleep(POLL_SECONDS)
         if details["is_paused"]:
             raise WindtunnelError(
-                f"DAG {dag_id} is paused, a run would wait for ever: unpause it at {self._settings.airflow_url}/dags/{dag_id}"
+                f"DAG {dag_id} is paused, a run would wait for ever: unpause it at {self._settings.published.airflow_url}/dags/{dag_id}"
             )
         return {name: param["schema"] for name, param in details["params"].items()}
 
@@ -112,7 +112,7 @@ class Airflow:
         path = f"/dags/{quote(dag_id, safe='')}/dagRuns/{quote(run_id, safe='')}"
         state = self._request("GET", f"/api/v2{path}")["state"]
         tasks = self._request("GET", f"/api/v2{path}/taskInstances", params={"limit": 1000})["task_instances"]
-        url = f"{self._settings.airflow_url}/dags/{quote(dag_id, safe='')}/runs/{quote(run_id, safe='')}"
+        url = f"{self._settings.published.airflow_url}/dags/{quote(dag_id, safe='')}/runs/{quote(run_id, safe='')}"
         rendered = [task for task in tasks if task["rendered_map_index"] not in (None, str(task["map_index"]))]
         names = {(_group(task), task["map_index"]): task["rendered_map_index"] for task in rendered}
         return DagRun(dag_id, run_id, state, tuple(_task(task, names, path, url) for task in sorted(tasks, key=_order)), url)

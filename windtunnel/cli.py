@@ -123,7 +123,7 @@ def run(
         raise typer.Exit(INTERRUPTED) from None
     failed = [task for task in ended.tasks if task.failed]
     show_failures(airflow, failed, console)
-    addresses = {"run": ended.url, "mlflow": settings.mlflow_url, "tensorboard": settings.tensorboard_url}
+    addresses = {"run": ended.url, "mlflow": settings.published.mlflow_url, "tensorboard": settings.published.tensorboard_url}
     report = _report(settings, dag, run_id)
     if as_json:
         result = json.loads(report.with_suffix(".json").read_text()) if report.with_suffix(".json").exists() else None
@@ -184,12 +184,13 @@ def _report(settings: "Settings", dag_id: str, run_id: str) -> "Path":
 def _addresses(settings: "Settings") -> dict[str, str]:
     from windtunnel.environment import USER, password_file
 
+    published = settings.published
     return {
-        "airflow": settings.airflow_url,
-        "mlflow": settings.mlflow_url,
-        "tensorboard": settings.tensorboard_url,
-        "torchserve": settings.torchserve_url,
-        "tfserving": settings.tfserving_url,
+        "airflow": published.airflow_url,
+        "mlflow": published.mlflow_url,
+        "tensorboard": published.tensorboard_url,
+        "torchserve": published.torchserve_url,
+        "tfserving": published.tfserving_url,
         "user": USER,
         "password_file": str(password_file(settings)),
         "logs": str(settings.logs),

@@ -1,5 +1,6 @@
 """Where things lie and where they listen: every setting of the platform, each changeable as `WINDTUNNEL_NAME`."""
 
+import json
 import re
 from pathlib import Path
 from typing import Annotated, Literal
@@ -7,14 +8,15 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from windtunnel import __version__
 from windtunnel.errors import WindtunnelError
-from windtunnel.spec import first_problem
+from windtunnel.spec import Framework, first_problem
 
 ROOT = Path(__file__).resolve().parent.parent
 
 Directory = Annotated[Path, AfterValidator(lambda path: path.expanduser().absolute())]
 Port = Annotated[int, Field(ge=1, le=65535)]
-Cron = Annotated[str | None, BeforeValidator(lambda value: None if value in ("", "none") else value)]
+Optional = Annotated[str | None, BeforeValidator(lambda value: None if value in ("", "none") else value)]
 
 
 class Settings(BaseSettings):
@@ -22,6 +24,14 @@ class Settings(BaseSettings):
 
     `home` keeps everything the platform writes, `dags` is the folder Airflow reads, `schedule` is how often Airflow starts
     training by itself: a cron expression or preset, or `none`.
+
+    `host` is where servers listen and are found; where each is on a host of its own, as in containers, `mlflow_host` and its like
+    say where it is found. TorchServe's management listens on `torchserve_management_host`, whatever host users are let in by.
+
+    `runtime` is how tasks run: as processes, as containers of the engine at `docker_url`, or as services of its Swarm. Their images
+    are `IMAGES/NAME:IMAGE_TAG`; they mount the volumes of the compose project `docker_project`, and `docker_data`, a volume or an
+    absolute path, for the data sets; each may take `task_memory` and `task_cpus`. `queues` names the Celery queue on which a framework
+    trains, such as `{"tensorflow": "big"}`.
     """
 
     model_config = SettingsConfigDict(env_prefix="WINDTUNNEL_", frozen=True)
@@ -30,6 +40,12 @@ class Settings(BaseSettings):
     home: Directory = ROOT / ".windtunnel"
     dags: Directory = ROOT / "dags"
     host: str = "127.0.0.1"
+    airflow_host: Optional = None
+    mlflow_host: Optional = None
+    tensorboard_host: Optional = None
+    torchserve_host: Optional = None
+    torchserve_management_host: str = "127.0.0.1"
+    tfserving_host: Optional = None
     airflow_port: Port = 8080
     mlflow_port: Port = 5000
     tensorboard_port: Port = 6006
@@ -39,13 +55,27 @@ class Settings(BaseSettings):
     torchserve_grpc_inference_port: Port = 7070
     tfserving_grpc_port: Port = 8500
     tfserving_rest_port: Port = 8501
-    runtime: Literal["process"] = "process"
-    schedule: Cron = "@monthly"
+    runtime: Literal["process", "docker", "swarm"] = "process"
+    images: str = "windtunnel"
+    image_tag: str = __version__
+    docker_url: str = "unix:///var/run/docker.sock"
+    docker_project: str = "windtunnel"
+    docker_data: Optional = None
+    task_memory: str = "2g"
+    task_cpus: Annotated[float, Field(gt=0)] = 1.0
+    queues: dict[Framework, str] = {}
+    schedule: Optional = "@monthly"
 
     @property
     def variables(self) -> dict[str, str]:
         """The environment variables by which another process finds these settings."""
-        return {f"WINDTUNNEL_{name.upper()}": str(value or "none") for name, value in self}
+        values = {name: json.dumps(value) if isinstance(value, dict) else str(value or "none") for name, value in self}
+        return {f"WINDTUNNEL_{name.upper()}": value for name, value in values.items()}
+
+    @property
+    def published(self) -> "Settings":
+        """The same with every server on `host`, where people find it whichever host programs find it on."""
+        return self.model_copy(update={name: None for name, _ in self if name.endswith("_host") and name != "torchserve_management_host"})
 
     @property
     def runs(self) -> Path:
@@ -70,27 +100,42 @@ class Settings(BaseSettings):
     @property
     def airflow_url(self) -> str:
         """Address of Airflow's UI and API, without a trailing slash."""
-        return f"http://{self.host}:{self.airflow_port}"
+        return f"http://{self.airflow_host or self.host}:{self.airflow_port}"
 
     @property
     def mlflow_url(self) -> str:
         """Address of MLflow's UI, tracking and registry, without a trailing slash."""
-        return f"http://{self.host}:{self.mlflow_port}"
+        return f"http://{self.mlflow_host or self.host}:{self.mlflow_port}"
 
     @property
     def tensorboard_url(self) -> str:
         """Address of TensorBoard, without a trailing slash."""
-        return f"http://{self.host}:{self.tensorboard_port}"
+        return f"http://{self.tensorboard_host or self.host}:{self.tensorboard_port}"
 
     @property
     def torchserve_url(self) -> str:
         """Address of TorchServe's inference API, without a trailing slash."""
-        return f"http://{self.host}:{self.torchserve_inference_port}"
+        return f"http://{self.torchserve_host or self.host}:{self.torchserve_inference_port}"
+
+    @property
+    def torchserve_management_url(self) -> str:
+        """Address of TorchServe's management API, without a trailing slash."""
+        return f"http://{self.torchserve_host or self.torchserve_management_host}:{self.torchserve_management_port}"
+
+    @property
+    def torchserve_grpc(self) -> str:
+        """HOST:PORT of TorchServe's inference over gRPC."""
+        return f"{self.torchserve_host or self.host}:{self.torchserve_grpc_inference_port}"
 
     @property
     def tfserving_url(self) -> str:
         """Address of TensorFlow Serving's REST API, without a trailing slash."""
-        return f"http://{self.host}:{self.tfserving_rest_port}"
+        return f"http://{self.tfserving_host or self.host}:{self.tfserving_rest_port}"
+
+    @property
+    def tfserving_grpc(self) -> str:
+        """HOST:PORT of TensorFlow Serving over gRPC."""
+        return f"{self.tfserving_host or self.host}:{self.tfserving_grpc_port}"
 
 
 def load_settings() -> Settings:

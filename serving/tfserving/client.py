@@ -57,9 +57,9 @@ class Client:
         ServerError: the server does not answer in time, or refuses; the text says what was asked, and what the server says.
     """
 
-    def __init__(self, host: str, grpc_port: int, rest_port: int) -> None:
-        self._grpc_address = f"{host}:{grpc_port}"
-        self.rest_url = f"http://{host}:{rest_port}/v1/models"
+    def __init__(self, grpc_address: str, url: str) -> None:
+        self._grpc_address = grpc_address
+        self._rest_url = f"{url}/v1/models"
         # No proxy between our own processes, and no TLS, whose set-up takes longer than a request.
         self._http = httpx.Client(timeout=PREDICT_SECONDS, trust_env=False, verify=False)
         channel = grpc.insecure_channel(self._grpc_address, CHANNEL)
@@ -104,7 +104,7 @@ class Client:
 
     def predict_rest(self, name: str, number: int | None, images: np.ndarray) -> Outputs:
         """Ask over REST, in the column format. `images`: float32 (N,28,28,1)."""
-        url = f"{self.rest_url}/{name}{'' if number is None else f'/versions/{number}'}:predict"
+        url = f"{self._rest_url}/{name}{'' if number is None else f'/versions/{number}'}:predict"
         body = orjson.dumps({"inputs": np.ascontiguousarray(images)}, option=orjson.OPT_SERIALIZE_NUMPY)
         try:
             response = self._http.post(url, content=body, headers={"Content-Type": "application/json"})

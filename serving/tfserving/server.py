@@ -50,7 +50,7 @@ class TFServing(Server):
 
     @cached_property
     def _client(self) -> Client:
-        return Client(self._settings.host, self._settings.tfserving_grpc_port, self._settings.tfserving_rest_port)
+        return Client(self._settings.tfserving_grpc, self._settings.tfserving_url)
 
     def publish(self, version: Version) -> None:
         """Copy a version's SavedModel beside the others, and have it loaded."""
@@ -123,7 +123,7 @@ class TFServing(Server):
         """Python turns the picture into JSON, curl asks."""
         pixels = 'numpy.array(Image.open("digit.png").convert("L").resize((28, 28), Image.BOX))[None, :, :, None].tolist()'
         script = f'import json, numpy; from PIL import Image; print(json.dumps({{"inputs": {pixels}}}))'
-        return f"python -c '{script}' | curl -s -d @- {self._client.rest_url}/{name}:predict"
+        return f"python -c '{script}' | curl -s -d @- {self._settings.published.tfserving_url}/v1/models/{name}:predict"
 
     def _available(self, name: str) -> frozenset[int]:
         return frozenset(number for number, status in self._client.statuses(name).items() if status.available)

@@ -13,7 +13,6 @@ from windtunnel.errors import WindtunnelError
 from windtunnel.settings import Settings
 
 JAVA = 17  # the oldest release of Java that TorchServe 0.12 runs on
-LOOPBACK = "127.0.0.1"  # for management, whatever host users are let in by
 MIB = 1 << 20
 
 
@@ -114,10 +113,10 @@ def properties(settings: Settings, config: Config, temporary: Path) -> dict[str,
     }
     return {
         "inference_address": f"http://{settings.host}:{settings.torchserve_inference_port}",
-        "management_address": f"http://{LOOPBACK}:{settings.torchserve_management_port}",
+        "management_address": f"http://{settings.torchserve_management_host}:{settings.torchserve_management_port}",
         "metrics_address": f"unix:{temporary}/metrics.sock",  # TorchServe gives metrics a listener of their own: let it take no port
         "grpc_inference_address": settings.host,
-        "grpc_management_address": LOOPBACK,
+        "grpc_management_address": settings.torchserve_management_host,
         "grpc_inference_port": str(settings.torchserve_grpc_inference_port),
         "grpc_management_port": str(settings.torchserve_grpc_management_port),
         "enable_model_api": "true",

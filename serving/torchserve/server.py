@@ -14,7 +14,7 @@ import numpy as np
 
 from serving.server import Outputs, Protocol, Served, Server, ServerError, Version
 from serving.torchserve.archive import MODEL, check_archive, write_archive
-from serving.torchserve.config import LOOPBACK, TUNED, Config, folders
+from serving.torchserve.config import TUNED, Config, folders
 from serving.torchserve.tokens import REFUSED, Kind, Tokens, authorization
 from windtunnel.settings import Settings
 
@@ -42,8 +42,8 @@ class TorchServe(Server):
         self.settings = settings
         self.config = config
         self.folders = folders(settings)
-        self.management = f"http://{LOOPBACK}:{settings.torchserve_management_port}"
-        self.inference = f"http://{settings.host}:{settings.torchserve_inference_port}"
+        self.management = settings.torchserve_management_url
+        self.inference = settings.torchserve_url
 
     def publish(self, version: Version) -> None:
         """Archive the version into the model store, register it, and have its workers started; none of this makes it the default."""
@@ -119,9 +119,10 @@ class TorchServe(Server):
         return sorted(model["modelName"] for model in listed if set(self._versions(model["modelName"])) != {NOBODY})
 
     def example(self, name: str) -> str:
-        """With curl; its token is in the file that TorchServe keeps."""
-        token = f"""python3 -c 'import json; print(json.load(open("{self.folders.keys}"))["inference"]["key"])'"""
-        return f'curl -H "Authorization: Bearer $({token})" -T digit.png {self.inference}/predictions/{name}'
+        """With curl; its token is in the file that TorchServe keeps, in its own container if it has one."""
+        where = "" if self.settings.runtime == "process" else "docker compose exec -T torchserve "
+        token = f"""{where}python3 -c 'import json; print(json.load(open("{self.folders.keys}"))["inference"]["key"])'"""
+        return f'curl -H "Authorization: Bearer $({token})" -T digit.png {self.settings.published.torchserve_url}/predictions/{name}'
 
     def _drain(self, name: str, number: int) -> None:
         """Wait until a version has answered what it was asked so far, but not for long: it may be gone because it does not answer.
@@ -200,7 +201,7 @@ class TorchServe(Server):
 
         from serving.torchserve.stubs import PredictionsRequest, predictions
 
-        address = f"{self.settings.host}:{self.settings.torchserve_grpc_inference_port}"
+        address = self.settings.torchserve_grpc
         request = PredictionsRequest(model_name=name, model_version="" if number is None else str(number), input={"data": body})
         with grpc.insecure_channel(address, options=[("grpc.enable_http_proxy", 0)]) as channel:
             call = predictions(channel)

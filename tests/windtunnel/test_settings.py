@@ -41,6 +41,27 @@ def test_the_schedule_may_be_none(monkeypatch, given, schedule):
     assert load_settings().schedule == schedule
 
 
+def test_another_process_finds_the_same_settings_by_the_variables(monkeypatch, tmp_path):
+    monkeypatch.setenv("WINDTUNNEL_HOME", str(tmp_path))
+    monkeypatch.setenv("WINDTUNNEL_MLFLOW_HOST", "mlflow")
+    monkeypatch.setenv("WINDTUNNEL_QUEUES", '{"tensorflow": "big"}')
+    monkeypatch.setenv("WINDTUNNEL_RUNTIME", "docker")
+    settings = load_settings()
+    assert settings.queues == {"tensorflow": "big"}
+    for name, value in settings.variables.items():
+        monkeypatch.setenv(name, value)
+    assert load_settings() == settings
+
+
+def test_servers_with_hosts_of_their_own_are_found_there_and_published_on_one(monkeypatch):
+    for server in ("AIRFLOW", "MLFLOW", "TENSORBOARD", "TORCHSERVE", "TFSERVING"):
+        monkeypatch.setenv(f"WINDTUNNEL_{server}_HOST", server.lower())
+    settings = load_settings()
+    assert (settings.mlflow_url, settings.published.mlflow_url) == ("http://mlflow:5000", "http://127.0.0.1:5000")
+    assert (settings.torchserve_management_url, settings.torchserve_grpc) == ("http://torchserve:8081", "torchserve:7070")
+    assert (settings.tfserving_grpc, settings.published.tfserving_grpc) == ("tfserving:8500", "127.0.0.1:8500")
+
+
 @pytest.mark.parametrize(
     ("name", "value", "found"),
     [
