@@ -106,7 +106,7 @@ def test_users_get_what_is_promoted_whichever_is_larger(server, settings, model,
         server.promote(model, number)
         assert server.served(model) == Served(frozenset({1, 2, 3}), number)
         assert answers(number)
-        stable = httpx.get(f"{server._client.rest_url}/{model}/labels/stable", trust_env=False).json()
+        stable = httpx.get(f"{settings.tfserving_url}/v1/models/{model}/labels/stable", trust_env=False).json()
         assert [status["version"] for status in stable["model_version_status"]] == [str(number)]
         assert entries(settings, model) == Entries.split(frozenset({1, 2, 3}), number)
         assert all(answers(each, number=each) for each in (1, 2, 3))
