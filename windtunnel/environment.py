@@ -1,16 +1,11 @@
 """The environment of the platform's processes: Airflow's and MLflow's own configuration, and the secrets they share."""
 
-import base64
-import json
 import os
-import secrets
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
+from windtunnel.secrets import USER, airflow_secrets, password_file
 from windtunnel.settings import Settings
-
-USER = "admin"
 
 
 def platform_environment(settings: Settings) -> dict[str, str]:
@@ -19,12 +14,10 @@ def platform_environment(settings: Settings) -> dict[str, str]:
     Everything listens on `settings.host` alone and reports to nobody outside. Secrets are made once and kept in `settings.home`.
     """
     home = settings.home
-    kept = home / "secrets"
-    passwords = password_file(settings)
-    _keep(passwords, lambda: json.dumps({USER: secrets.token_urlsafe(12)}))
     return {
         **os.environ,
         **settings.variables,
+        **airflow_secrets(settings),
         "WINDTUNNEL_MLFLOW_STORE": mlflow_store(settings),
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
         "PYTHONPATH": str(settings.root),
@@ -41,18 +34,15 @@ def platform_environment(settings: Settings) -> dict[str, str]:
         "AIRFLOW__API__HOST": settings.host,
         "AIRFLOW__API__PORT": str(settings.airflow_port),
         "AIRFLOW__API__WORKERS": "1",
-        "AIRFLOW__API__SECRET_KEY": _keep(kept / "api-key", secrets.token_urlsafe),
-        "AIRFLOW__API_AUTH__JWT_SECRET": _keep(kept / "jwt-key", lambda: secrets.token_urlsafe(64)),
         "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "false",
         "AIRFLOW__CORE__DAGS_FOLDER": str(settings.dags),
         "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{settings.airflow_url}/execution/",
         "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
-        "AIRFLOW__CORE__FERNET_KEY": _keep(kept / "fernet-key", lambda: base64.urlsafe_b64encode(secrets.token_bytes(32)).decode()),
         # str() is "": the log of a task is read from its file, and from no server of logs on a host that a name server must know
         "AIRFLOW__CORE__HOSTNAME_CALLABLE": "builtins.str",
         "AIRFLOW__CORE__LOAD_EXAMPLES": "false",
         "AIRFLOW__CORE__PARALLELISM": "4",
-        "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(passwords),
+        "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(password_file(settings)),
         "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": f"{USER}:admin",
         "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": "10",
         "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": _sqlite(home / "airflow.db"),
@@ -72,19 +62,5 @@ def _sqlite(file: Path) -> str:
     return f"sqlite:///{file}?timeout=60"
 
 
-def password_file(settings: Settings) -> Path:
-    """Where Airflow's users and passwords are, as JSON."""
-    return settings.home / "secrets" / "airflow-passwords.json"
-
-
 def _without_proxy(host: str) -> str:
     return ",".join(filter(None, [os.environ.get("no_proxy") or os.environ.get("NO_PROXY"), host, "localhost"]))
-
-
-def _keep(file: Path, make: Callable[[], str]) -> str:
-    """The text of a file that only its owner can read, made at the first call."""
-    if not file.exists():
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with open(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as stream:
-            stream.write(make())
-    return file.read_text()
