@@ -1,0 +1,72 @@
+#!/bin/sh
+# Build the images: scripts/images.sh [NAME…], all of them by default. What is built already, is taken from the engine's cache.
+# DOCKER names the client; BASE_IMAGE another base; WINDTUNNEL_IMAGES and WINDTUNNEL_IMAGE_TAG other names of what is built.
+# pip's settings, and the certificates that this machine is told to trust, hold in the builds too.
+set -eu
+cd "$(dirname "$0")/.."
+
+docker=${DOCKER:-docker}
+version=$(sed -n 's/^__version__ = "\(.*\)"/\1/p' windtunnel/__init__.py)
+fail() { echo "error: $*" >&2; exit 1; }
+
+# setting NAME: what pip is told, by the environment or else by its files.
+setting() {
+    told=$(printenv "PIP_$(echo "$1" | tr a-z- A-Z_)") || told=$(python3 -m pip config get "global.$1" 2>/dev/null) || told=
+    echo $told  # on one line
+}
+
+# reachable WORD…: without folders of this machine, which a build does not see.
+reachable() {
+    for word in "$@"; do case $word in http://* | https://*) echo "$word" ;; esac; done | xargs
+}
+
+# serve FOLDER: let builds, which are on this machine's network, read a folder; its address is in $served. The port is always the
+# same for a folder, since an address that changes would be something new to build with.
+serve() {
+    port=$((20000 + $(echo "$1" | cksum | cut -d ' ' -f 1) % 10000))
+    python3 -m http.server --bind 127.0.0.1 --directory "$1" $port >/dev/null 2>&1 &
+    trap "kill $!" EXIT
+    served=http://127.0.0.1:$port/
+}
+
+dockerfile() {
+    case $1 in
+        airflow) echo dags/Dockerfile ;;
+        docker-proxy) echo containers/docker-proxy/Dockerfile ;;
+        serving) echo serving/Dockerfile ;;
+        torchserve) echo serving/torchserve/Dockerfile ;;
+        tracking) echo windtunnel/Dockerfile ;;
+        train_server) echo train_server/Dockerfile ;;
+        *) fail "no image is called $1: there are airflow, docker-proxy, serving, torchserve, tracking and train_server" ;;
+    esac
+}
+
+build() {
+    file=$(dockerfile "$1")
+    image=${WINDTUNNEL_IMAGES:-windtunnel}/$1:${WINDTUNNEL_IMAGE_TAG:-$version}
+    echo "Building $image"
+    set --
+    for name in PIP_INDEX_URL PIP_EXTRA_INDEX_URL PIP_FIND_LINKS PIP_TRUSTED_HOST; do
+        eval "value=\$$name"
+        [ -z "$value" ] || set -- "$@" --build-arg "$name=$value"
+    done
+    [ -z "${BASE_IMAGE-}" ] || set -- "$@" --build-arg "BASE_IMAGE=$BASE_IMAGE"
+    [ -z "$ca" ] || set -- "$@" --secret "id=ca,src=$ca"
+    DOCKER_BUILDKIT=1 $docker build --network=host "$@" --build-arg "WINDTUNNEL_VERSION=$version" --build-arg "WINDTUNNEL_COMMIT=$commit" \
+        --tag "$image" --file "$file" . || fail "$image could not be built"
+}
+
+commit=$(git describe --always --dirty --abbrev=40 --exclude='*' 2>/dev/null) || commit=unknown
+ca=${PIP_CERT:-${REQUESTS_CA_BUNDLE:-${CURL_CA_BUNDLE:-${SSL_CERT_FILE:-}}}}
+PIP_INDEX_URL=$(reachable $(setting index-url))
+PIP_EXTRA_INDEX_URL=$(reachable $(setting extra-index-url))
+PIP_TRUSTED_HOST=$(setting trusted-host)
+links=$(setting find-links)
+PIP_FIND_LINKS=$(reachable $links)
+for link in $links; do
+    folder=${link#file://}
+    [ ! -d "$folder" ] || { serve "$folder"; PIP_FIND_LINKS="$served $PIP_FIND_LINKS"; }
+done
+
+[ $# -gt 0 ] || set -- airflow docker-proxy serving torchserve tracking train_server
+for name in "$@"; do build "$name"; done
