@@ -1,0 +1,192 @@
+"""The platform as its users bring it up: every service, and `lenet5` in containers. The tests stand in the order they run in."""
+
+import json
+import re
+import subprocess
+import time
+
+import httpx
+import numpy as np
+import pytest
+
+from windtunnel.settings import ROOT
+from windtunnel.spec import FRAMEWORKS
+
+SHORT = {"samples": 2000, "epochs": 1}
+RUN_SECONDS = 600
+MEMORY = 8 * 2**30
+
+
+def wait_for(what, seconds=RUN_SECONDS):
+    deadline = time.monotonic() + seconds
+    while not (found := what()):
+        assert time.monotonic() < deadline, f"not within {seconds} s"
+        time.sleep(0.2)
+    return found
+
+
+class Runs:
+    """Runs of `lenet5`, through Airflow's REST API from outside."""
+
+    def __init__(self, stack):
+        self.airflow = stack.airflow()
+        self._http = self.airflow._http
+
+    def start(self, **conf):
+        self.airflow.params("lenet5")  # waits for the DAG
+        return self.airflow.trigger("lenet5", SHORT | conf)
+
+    def tasks(self, run_id):
+        reply = self._http.get(f"/api/v2/dags/lenet5/dagRuns/{run_id}/taskInstances", params={"limit": 1000})
+        return reply.raise_for_status().json()["task_instances"]
+
+    def end(self, run_id, state="success"):
+        """Wait for a run's end and return its tasks."""
+        run = wait_for(lambda: (run := self.airflow.run("lenet5", run_id)).ended and run)
+        unwell = {task.name: self.airflow.log(task)[-15:] for task in run.tasks if task.state == "failed"}
+        assert run.state == state, json.dumps(unwell, indent=2)
+        return self.tasks(run_id)
+
+    def cancel(self, run_id):
+        self._http.patch(f"/api/v2/dags/lenet5/dagRuns/{run_id}", json={"state": "failed"}).raise_for_status()
+
+
+@pytest.fixture(scope="module")
+def runs(stack):
+    return Runs(stack)
+
+
+def task_containers(stack, *labels):
+    return stack.engine.containers(f"windtunnel.project={stack.project}", *labels)
+
+
+def champions(stack):
+    """What `windtunnel models` says users really get, by registered model."""
+    known = json.loads(stack.run("models", "--json"))
+    return {each["name"]: each["version"] for each in known if "champion" in each["aliases"]}
+
+
+def digit():
+    from PIL import Image
+
+    return np.array(Image.open(ROOT / "img" / "digit.png"), np.float32)[None, :, :, None]
+
+
+def ask(stack, framework):
+    """The label a champion gives to the picture of a digit, asked from outside as a user would."""
+    settings = stack.settings
+    if framework == "tensorflow":
+        url = f"{settings.tfserving_url}/v1/models/lenet5-tensorflow:predict"
+        answer = httpx.post(url, json={"instances": digit().tolist()}, trust_env=False).raise_for_status().json()
+        return int(np.argmax(answer["predictions"][0]["probabilities"]))
+    keys = json.loads(stack.read("torchserve", "/var/lib/windtunnel/serving/torchserve/key_file.json"))
+    answer = httpx.post(
+        f"{settings.torchserve_url}/predictions/lenet5-{framework}",
+        headers={"Authorization": f"Bearer {keys['inference']['key']}"},
+        content=(ROOT / "img" / "digit.png").read_bytes(),
+        trust_env=False,
+    )
+    return int(np.argmax(answer.raise_for_status().json()["predictions"][0]["probabilities"]))
+
+
+def test_everything_is_healthy_within_the_memory_it_may_take(stack, record_property):
+    record_property("from `up` to healthy", f"{stack.seconds_to_healthy:.0f} s")
+    record_property("memory of the whole stack", f"{stack.memory() / 2**30:.1f} GiB")
+    services = {each["Config"]["Labels"]["com.docker.compose.service"]: each for each in stack.inspect()}
+    limits = {name: each["HostConfig"]["Memory"] for name, each in services.items() if each["State"]["Running"]}
+    assert all(limits.values()), f"without a limit: {[name for name, limit in limits.items() if not limit]}"
+    assert sum(limits.values()) <= MEMORY
+    for name, each in services.items():
+        assert not each["HostConfig"]["Privileged"], name
+
+
+def test_the_engine_is_within_reach_of_the_worker_alone(stack):
+    socket = stack.environment["DOCKER_SOCKET"]
+    networks = {}
+    for each in stack.inspect():
+        name = each["Config"]["Labels"]["com.docker.compose.service"]
+        networks[name] = set(each["NetworkSettings"]["Networks"])
+        assert (socket in {mount["Source"] for mount in each["Mounts"]}) == (name == "docker-proxy")
+        assert not each["HostConfig"]["PortBindings"] or name not in ("docker-proxy", "airflow-worker", "postgres", "redis")
+    engine = f"{stack.project}_engine"
+    assert {name for name, joined in networks.items() if engine in joined} == {"docker-proxy", "airflow-worker"}
+
+
+def test_a_run_in_containers_makes_champions_that_answer_on_both_servers(stack, runs):
+    before = champions(stack)
+    tasks = runs.end(runs.start())
+    assert {task["state"] for task in tasks if task["task_id"] != "release.fire_drill"} == {"success"}
+    assert {task["operator"] for task in tasks if task["task_id"] == "framework.train"} == {"ContainerOperator"}
+    after = champions(stack)
+    assert set(after) == {f"lenet5-{framework}" for framework in FRAMEWORKS}
+    assert all(after[name] != before.get(name) for name in after)
+    assert {ask(stack, framework) for framework in FRAMEWORKS} == {7}
+    assert not task_containers(stack)
+
+
+def test_a_training_container_that_is_killed_is_tried_again(stack, runs):
+    run_id = runs.start(frameworks=["pytorch"], samples=20_000, epochs=4)
+    label = "windtunnel.task_id=framework.train"
+    [container] = wait_for(lambda: task_containers(stack, label))
+    wait_for(lambda: "epoch 1/4" in stack.engine.docker("logs", container))
+    stack.engine.docker("kill", container)
+    [train] = [task for task in runs.end(run_id) if task["task_id"] == "framework.train"]
+    assert train["try_number"] == 2
+    assert not task_containers(stack)
+
+
+def test_a_run_that_is_cancelled_leaves_no_container(stack, runs):
+    run_id = runs.start(frameworks=["pytorch"], epochs=1000)
+    wait_for(lambda: task_containers(stack, "windtunnel.task_id=framework.train"))
+    runs.cancel(run_id)
+    wait_for(lambda: not task_containers(stack), seconds=60)
+
+
+def test_two_workers_share_the_tasks_and_one_that_is_killed_leaves_no_container(stack, runs):
+    stack.up("--scale", "airflow-worker=2", "--no-recreate")
+    started = [runs.start(frameworks=[framework]) for framework in ("libtorch", "pytorch", "tensorflow")]
+    used = {task["hostname"] for run_id in started for task in runs.end(run_id) if task["operator"] == "ContainerOperator"}
+    assert len(used - {""}) == 2
+
+    run_id = runs.start(frameworks=["pytorch"], epochs=1000)
+    [container] = wait_for(lambda: task_containers(stack, "windtunnel.task_id=framework.train"))
+    labels = json.loads(stack.engine.docker("inspect", container))[0]["Config"]["Labels"]
+    stack.engine.docker("kill", labels["windtunnel.worker"])
+    wait_for(lambda: container[:12] not in [each[:12] for each in task_containers(stack)], seconds=60)
+    runs.cancel(run_id)
+    wait_for(lambda: not task_containers(stack), seconds=60)
+
+
+def test_what_was_released_is_there_after_down_and_up_as_a_swarm(stack, swarm):
+    """The same volumes, and every task a service of the Swarm."""
+    before = champions(stack)
+    stack.down()
+    assert not stack.inspect()
+    stack.files = ("docker-compose.yml", "docker-compose.swarm.yml")
+    stack.up()
+    assert champions(stack) == before
+    assert {ask(stack, framework) for framework in FRAMEWORKS} == {7}
+
+    runs = Runs(stack)
+    tasks = runs.end(runs.start())
+    assert {task["operator"] for task in tasks if task["task_id"] == "framework.train"} == {"SwarmOperator"}
+    [train] = [task for task in runs.airflow.run("lenet5", tasks[0]["dag_run_id"]).tasks if task.name == "framework.train[pytorch]"]
+    assert any(line.startswith("epoch 1/1") for line in runs.airflow.log(train))
+    assert all(version != before[name] for name, version in champions(stack).items())
+    assert {ask(stack, framework) for framework in FRAMEWORKS} == {7}
+    assert not stack.engine.docker("service", "ls", "-q")
+
+
+def test_the_tools_container_prints_addresses_that_work_outside(stack):
+    printed = stack.run("run", "lenet5", "--param", "samples=2000", "--param", "epochs=1", "--param", "frameworks=libtorch")
+    assert stack.settings.mlflow_url in printed
+    command = re.search(r"curl .*", printed)
+    assert command, printed
+    done = subprocess.run(
+        ["bash", "-c", command[0].replace("docker compose", "docker-compose").replace("digit.png", "img/digit.png")],
+        cwd=ROOT,
+        env=stack.environment,
+        capture_output=True,
+        text=True,
+    )
+    assert json.loads(done.stdout)["version"] == champions(stack)["lenet5-libtorch"]
