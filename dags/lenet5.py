@@ -28,11 +28,11 @@ from datetime import timedelta
 from typing import Any
 
 from airflow.providers.standard.operators.empty import EmptyOperator
-from airflow.sdk import DAG, Param, TriggerRule, chain, task, task_group
+from airflow.sdk import DAG, BaseOperator, Param, TriggerRule, chain, task, task_group
 
 from dags.approval import Approve
 from dags.champions import CHAMPIONS, promoted
-from dags.runtime import ProcessOperator, only_if, program
+from dags.runtime import only_if, program
 from windtunnel.settings import load_settings, run_directory
 from windtunnel.spec import FRAMEWORKS, SCHEDULES
 
@@ -107,7 +107,7 @@ with DAG(
     def release(name: str) -> None:
         """How users come to get it."""
 
-        def step(verb: str, *flags: Any, **options: Any) -> ProcessOperator:
+        def step(verb: str, *flags: Any, **options: Any) -> BaseOperator:
             return program("serving.tasks", verb, *RUN, *flags, "--framework", name, **({"task_id": verb} | NAMED | options))
 
         approve = Approve(run=RUN[1], framework=name, task_id="approve", map_index_template="{{ task.framework }}")

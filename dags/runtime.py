@@ -1,6 +1,6 @@
 """One factory for "this command in this image": what a task runs, apart from how it is run.
 
-`WINDTUNNEL_RUNTIME` decides: `process` runs the command on this machine, as a process.
+`WINDTUNNEL_RUNTIME` decides: `process` runs the command on this machine, as a process; `docker` in a container; `swarm` as a service.
 """
 
 import sys
@@ -12,7 +12,7 @@ from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowException, AirflowSkipException
 
 from windtunnel.run import SKIPPED
-from windtunnel.settings import ROOT
+from windtunnel.settings import ROOT, load_settings
 
 
 class ProcessOperator(BaseOperator):
@@ -43,9 +43,18 @@ class ProcessOperator(BaseOperator):
         self._hook.send_sigterm()
 
 
-def program(module: str, *flags: Any, **task: Any) -> ProcessOperator:
-    """A task that runs `python -m MODULE FLAGS…`; `task` are an operator's usual arguments. Partial flags may be templates or XComs."""
-    return ProcessOperator(command=[sys.executable, "-m", module, *flags], **task)
+def program(module: str, *flags: Any, **task: Any) -> BaseOperator:
+    """A task that runs `python -m MODULE FLAGS…`; `task` are an operator's usual arguments. Partial flags may be templates or XComs.
+
+    Where tasks run in containers, the module's package is the name of its image.
+    """
+    settings = load_settings()
+    if settings.runtime == "process":
+        return ProcessOperator(command=[sys.executable, "-m", module, *flags], **task)
+    from dags.containers import ContainerOperator, ServiceOperator  # with Docker's client, which only they need
+
+    operator = ContainerOperator if settings.runtime == "docker" else ServiceOperator
+    return operator(command=["python", "-m", module, *flags], image=module.partition(".")[0], settings=settings, **task)
 
 
 def skip(ti: Any, reason: str) -> NoReturn:
