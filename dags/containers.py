@@ -13,7 +13,8 @@ from docker.types import Mount, Resources
 from docker.utils import parse_bytes
 from requests import RequestException
 
-from dags.engine import Engine, Swarm, labels, owner
+from dags.engine import Engine, Swarm, labels
+from dags.reaper import owner
 from dags.runtime import skip
 from windtunnel.run import SKIPPED
 from windtunnel.settings import Settings

@@ -1,14 +1,13 @@
-"""The Docker engine that runs tasks: how it is reached, and how what they left there is found again."""
+"""The API of the Docker engine that tasks run on, and the labels by which what they started there is found again."""
 
-import os
-import socket
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-import psutil
 from airflow.sdk.exceptions import AirflowException
 from docker import APIClient
 from docker.errors import APIError, DockerException, NotFound
+
+from windtunnel.settings import Settings
 
 CONNECT_SECONDS = 5
 ANSWER_SECONDS = 60
@@ -16,7 +15,7 @@ GONE = (404, 409)  # the engine knows it no more, or is removing it for somebody
 
 
 class Engine(APIClient):
-    """The API of an engine (https://docs.docker.com/engine/api/v1.41/), whose containers tasks run in."""
+    """An engine (https://docs.docker.com/engine/api/v1.41/), whose containers tasks run in."""
 
     def __init__(self, url: str) -> None:
         """Connect to it.
@@ -65,7 +64,7 @@ class Engine(APIClient):
 
 
 class Swarm(Engine):
-    """The API of an engine that manages a Swarm, whose services tasks run as."""
+    """An engine that manages a Swarm, whose services tasks run as."""
 
     labels: dict[str, str]
 
@@ -90,32 +89,14 @@ class Swarm(Engine):
         return b"".join(self.service_logs(identifier, **streams)).decode(errors="replace").splitlines()
 
 
+def connect(settings: Settings) -> Engine:
+    """The engine that tasks run on, for the runtimes `docker` and `swarm`. Raises AirflowException where none answers."""
+    return (Swarm if settings.runtime == "swarm" else Engine)(settings.docker_url)
+
+
 def labels(**values: object) -> dict[str, str]:
     """Labels of this project's kind."""
     return {f"windtunnel.{name}": str(value) for name, value in values.items()}
-
-
-def owner(engine: Engine) -> dict[str, str]:
-    """Labels that say by which process, where and on which engine something was started."""
-    process = psutil.Process(os.getpid())
-    started = f"{process.pid} {process.create_time():.2f}"
-    return labels(worker=socket.gethostname(), process=started, engine=engine.info()["ID"])
-
-
-def has_owner(engine: Engine, found: dict[str, str]) -> bool:
-    """Whether the process that started what carries these labels still runs.
-
-    Of another worker only the engine can tell, and only of one that is a container of its own: what a worker started on
-    another engine of the same Swarm is left to that worker.
-    """
-    worker = found["windtunnel.worker"]
-    if worker != socket.gethostname():
-        return found["windtunnel.engine"] != engine.info()["ID"] or engine.state(worker).get("Running", False)
-    pid, started = found["windtunnel.process"].split()
-    try:
-        return abs(psutil.Process(int(pid)).create_time() - float(started)) < 1
-    except psutil.NoSuchProcess:
-        return False
 
 
 def _cause(error: BaseException) -> BaseException:
