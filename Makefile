@@ -1,6 +1,6 @@
 BIN := .venv/bin
 
-.PHONY: help setup run test bench-train bench-serve bench-switch down
+.PHONY: help setup run test test-containers bench-train bench-serve bench-switch bench-containers down
 
 help: ## show this
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 14
@@ -17,7 +17,10 @@ test: setup ## check and test everything
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/ctest --test-dir libtorch_cpp/build --output-on-failure
-	$(BIN)/pytest
+	$(BIN)/pytest --ignore=tests/containers
+
+test-containers: setup ## build the images, start everything as containers on a real Docker engine, and test it
+	@$(BIN)/pytest tests/containers --timeout=1500
 
 bench-train: setup ## measure the trainers beside their tutorials and the machine, and draw it
 	@$(BIN)/python -m train_server.benchmark
@@ -28,6 +31,9 @@ bench-serve: setup ## measure the model servers beside their stock configuration
 
 bench-switch: setup ## switch versions 200 times under load, on both servers, over both protocols
 	@$(BIN)/python -m serving.switching
+
+bench-containers: setup ## measure what a container costs a task, beside a stack that is up
+	@$(BIN)/python -m dags.benchmark
 
 down: ## stop the platform, leaving no process
 	@$(BIN)/windtunnel down

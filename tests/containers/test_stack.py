@@ -60,6 +60,12 @@ def task_containers(stack, *labels):
     return stack.engine.containers(f"windtunnel.project={stack.project}", *labels)
 
 
+def labels_of(stack, container):
+    """A container's labels; none of one that has gone meanwhile."""
+    found = stack.engine.docker("inspect", "--format", "{{json .Config.Labels}}", container, check=False)
+    return json.loads(found) if found else {}
+
+
 def champions(stack):
     """What `windtunnel models` says users really get, by registered model."""
     known = json.loads(stack.run("models", "--json"))
@@ -126,7 +132,7 @@ def test_a_run_in_containers_makes_champions_that_answer_on_both_servers(stack, 
 
 def test_a_training_container_that_is_killed_is_tried_again(stack, runs):
     run_id = runs.start(frameworks=["pytorch"], samples=20_000, epochs=4)
-    label = "windtunnel.task_id=framework.train"
+    label = "windtunnel.task=framework.train"
     [container] = wait_for(lambda: task_containers(stack, label))
     wait_for(lambda: "epoch 1/4" in stack.engine.docker("logs", container))
     stack.engine.docker("kill", container)
@@ -137,21 +143,26 @@ def test_a_training_container_that_is_killed_is_tried_again(stack, runs):
 
 def test_a_run_that_is_cancelled_leaves_no_container(stack, runs):
     run_id = runs.start(frameworks=["pytorch"], epochs=1000)
-    wait_for(lambda: task_containers(stack, "windtunnel.task_id=framework.train"))
+    wait_for(lambda: task_containers(stack, "windtunnel.task=framework.train"))
     runs.cancel(run_id)
     wait_for(lambda: not task_containers(stack), seconds=60)
 
 
 def test_two_workers_share_the_tasks_and_one_that_is_killed_leaves_no_container(stack, runs):
     stack.up("--scale", "airflow-worker=2", "--no-recreate")
-    started = [runs.start(frameworks=[framework]) for framework in ("libtorch", "pytorch", "tensorflow")]
-    used = {task["hostname"] for run_id in started for task in runs.end(run_id) if task["operator"] == "ContainerOperator"}
-    assert len(used - {""}) == 2
+    workers = {each["Id"][:12] for each in stack.inspect("airflow-worker")}
+    started = [runs.start(frameworks=[framework]) for framework in FRAMEWORKS]
+    used = set()
+    while not all(runs.airflow.run("lenet5", run_id).ended for run_id in started):
+        used |= {labels_of(stack, container).get("windtunnel.worker") for container in task_containers(stack)}
+    assert len(workers) == 2
+    assert used - {None} == workers
+    for run_id in started:
+        runs.end(run_id)
 
     run_id = runs.start(frameworks=["pytorch"], epochs=1000)
-    [container] = wait_for(lambda: task_containers(stack, "windtunnel.task_id=framework.train"))
-    labels = json.loads(stack.engine.docker("inspect", container))[0]["Config"]["Labels"]
-    stack.engine.docker("kill", labels["windtunnel.worker"])
+    [container] = wait_for(lambda: task_containers(stack, "windtunnel.task=framework.train"))
+    stack.engine.docker("kill", labels_of(stack, container)["windtunnel.worker"])
     wait_for(lambda: container[:12] not in [each[:12] for each in task_containers(stack)], seconds=60)
     runs.cancel(run_id)
     wait_for(lambda: not task_containers(stack), seconds=60)
@@ -169,7 +180,7 @@ def test_what_was_released_is_there_after_down_and_up_as_a_swarm(stack, swarm):
 
     runs = Runs(stack)
     tasks = runs.end(runs.start())
-    assert {task["operator"] for task in tasks if task["task_id"] == "framework.train"} == {"SwarmOperator"}
+    assert {task["operator"] for task in tasks if task["task_id"] == "framework.train"} == {"ServiceOperator"}
     [train] = [task for task in runs.airflow.run("lenet5", tasks[0]["dag_run_id"]).tasks if task.name == "framework.train[pytorch]"]
     assert any(line.startswith("epoch 1/1") for line in runs.airflow.log(train))
     assert all(version != before[name] for name, version in champions(stack).items())
