@@ -63,9 +63,11 @@ code() {
 
 clean() {
     cd /opt/venv/lib/python3*/site-packages
+    rm -r $*  # patterns
     find . -depth -type d -name tests -exec rm -r {} +
     find . -type f \( -name '*.a' -o -name '*.pyx' -o -name '*.pxd' \) -delete
-    find . -type f -name '*.so*' -size +10M -exec strip --strip-unneeded {} +
+    # Symbols are a quarter of the frameworks' libraries. Many another would not load any more, having been changed by patchelf.
+    find . -type f \( -path './tensorflow/lib*.so*' -o -path './torch/lib/*.so' \) -exec strip --strip-unneeded {} +
     $pip uninstall --yes wheel pip
 }
 

@@ -21,10 +21,12 @@ reachable() {
 }
 
 # serve FOLDER: let builds, which are on this machine's network, read a folder; its address is in $served. The port is always the
-# same for a folder, since an address that changes would be something new to build with.
+# same for a folder, since an address that changes would be something new to build with; so one build at a time serves it.
 serve() {
+    exec 9< "$1"
+    flock 9
     port=$((20000 + $(echo "$1" | cksum | cut -d ' ' -f 1) % 10000))
-    python3 -m http.server --bind 127.0.0.1 --directory "$1" $port >/dev/null 2>&1 &
+    python3 -m http.server --bind 127.0.0.1 --directory "$1" $port >/dev/null 2>&1 9<&- &
     trap "kill $!" EXIT
     served=http://127.0.0.1:$port/
 }

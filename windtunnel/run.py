@@ -1,5 +1,6 @@
 """A run's directory: what one execution of a DAG has written, and where."""
 
+import os
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -100,9 +101,12 @@ class Run:
 
 
 def git_commit(root: Path) -> str:
-    """The commit of the code in `root`, with `-dirty` where files differ from it; `unknown` outside a git checkout."""
+    """The commit of the code in `root`, with `-dirty` where files differ from it.
+
+    An image holds no checkout: there it is WINDTUNNEL_COMMIT, the one it was built from. Without either, `unknown`.
+    """
     command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
     try:
         return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
     except (OSError, subprocess.SubprocessError):
-        return "unknown"
+        return os.environ.get("WINDTUNNEL_COMMIT", "unknown")

@@ -25,6 +25,11 @@ def test_git_commit_outside_a_checkout_is_unknown(tmp_path):
     assert git_commit(tmp_path) == "unknown"
 
 
+def test_git_commit_in_an_image_is_the_one_it_was_built_from(tmp_path, monkeypatch):
+    monkeypatch.setenv("WINDTUNNEL_COMMIT", "c0ffee")
+    assert git_commit(tmp_path) == "c0ffee"
+
+
 def test_a_run_without_lineage_says_how_to_start_one(tmp_path):
     with pytest.raises(WindtunnelError, match=r"lineage\.json cannot be read .*; start the run with its `conditions` task"):
         Run(tmp_path).lineage()
