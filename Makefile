@@ -1,6 +1,6 @@
 BIN := .venv/bin
 
-.PHONY: help setup run test test-containers bench-train bench-serve bench-switch bench-containers down
+.PHONY: help setup run images test test-containers bench-train bench-serve bench-switch bench-containers down
 
 help: ## show this
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 14
@@ -11,6 +11,9 @@ setup: ## install what is missing and build the C++ trainer
 run: setup ## start the platform, train and release LeNet-5 three ways, show the result
 	@$(BIN)/windtunnel up
 	@$(BIN)/windtunnel run lenet5
+
+images: ## build the images of the containers
+	@scripts/images.sh
 
 test: setup ## check and test everything
 	$(BIN)/ruff check
