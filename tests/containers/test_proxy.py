@@ -284,16 +284,47 @@ def test_a_container_gets_no_rights_when_it_is_started(client, create):
     assert (status, "docker-proxy" in text) == (403, True)
 
 
-def service(client, image, network, mounts=(), **spec):
-    """Create a service as DockerSwarmOperator does; without a Swarm the engine says so, if it is asked."""
-    container = ContainerSpec(image, command=None, args=["sleep", "60"], mounts=list(mounts), env={"A": "1"}, tty=False, **spec)
+@pytest.fixture
+def overlay(engine, swarm, project, url):
+    """The project's network for tasks, as a Swarm has it."""
+    engine.docker("network", "rm", f"{project}_tasks")
+    engine.docker("network", "create", "--driver=overlay", "--attachable", f"{project}_tasks")
+    yield f"{project}_tasks"
+    engine.docker("network", "rm", f"{project}_tasks")
+    engine.docker("network", "create", f"{project}_tasks")
+
+
+def create_service(client, image, project, network, mounts=(), **spec):
+    """Create a service as DockerSwarmOperator does."""
+    container = ContainerSpec(image, command=None, args=["echo", "here"], mounts=list(mounts), env={"A": "1"}, tty=False, **spec)
     limits = Resources(cpu_limit=10**9, mem_limit=2**26)
     template = TaskTemplate(container, restart_policy=RestartPolicy(condition="none"), resources=limits, networks=[network])
-    return client.create_service(template, name="windtunnel-test", labels={"name": "airflow__dag__task"})
+    labels = {"name": "airflow__dag__task", "windtunnel.project": project}
+    return client.create_service(template, name=f"{project}-service", labels=labels)["ID"]
+
+
+def test_a_service_runs_is_found_by_its_labels_and_removed(client, engine, image, project, overlay):
+    mounts = [Mount(f"{HOME}/runs", f"{project}_runs")]
+    identifier = create_service(client, image, project, overlay, mounts)
+    try:
+        assert [found["ID"] for found in client.services(filters={"label": [f"windtunnel.project={project}"]})] == [identifier]
+        assert client.inspect_service(identifier)["ID"] == identifier
+        deadline = time.monotonic() + 60
+        while (state := client.tasks(filters={"service": identifier})[0]["Status"]["State"]) != "complete":
+            assert time.monotonic() < deadline, state
+            time.sleep(0.5)
+        assert b"".join(client.service_logs(identifier, stdout=True)) == b"here\n"
+    finally:
+        client.remove_service(identifier)
+        while engine.containers(f"com.docker.swarm.service.id={identifier}"):
+            time.sleep(0.2)
+    assert client.services(filters={"label": [f"windtunnel.project={project}"]}) == []
 
 
 def test_a_service_is_judged_as_a_container_is(client, image, project):
-    refusal(service, client, "debian:bookworm-slim", f"{project}_tasks")
-    refusal(service, client, image, "host")
-    refusal(service, client, image, f"{project}_tasks", mounts=[Mount("/host", "/", type="bind")])
-    refusal(service, client, image, f"{project}_tasks", user="root")
+    tasks = f"{project}_tasks"
+    refusal(create_service, client, "debian:bookworm-slim", project, tasks)
+    refusal(create_service, client, image, project, "host")
+    refusal(create_service, client, image, project, tasks, mounts=[Mount("/host", "/", type="bind")])
+    refusal(create_service, client, image, project, tasks, user="root")
+    refusal(create_service, client, image, project, tasks, secrets=[docker.types.SecretReference("0" * 25, "other")])
