@@ -32,14 +32,15 @@ NO_ENGINE = (AirflowException, DockerException, RequestException)
 
 
 def main() -> int:
-    """Work until told to stop, or until Celery ends; return the exit status."""
+    """Work until told to stop, exit status 0, or until Celery ends by itself, exit status 1."""
     settings = load_settings()
     stop = threading.Event()
     for name in (signal.SIGTERM, signal.SIGINT):
         signal.signal(name, lambda *_: stop.set())
     queues = os.environ.get("WINDTUNNEL_WORKER_QUEUES") or "default"
     # a session of its own: who stops a container's process group, as tini does, must not stop the tasks before their time
-    celery = subprocess.Popen(["airflow", "celery", "worker", "--queues", queues], start_new_session=True, preexec_fn=die_with_parent)
+    command = ["airflow", "celery", "worker", "--skip-serve-logs", "--queues", queues]  # logs are read from their volume
+    celery = subprocess.Popen(command, start_new_session=True, preexec_fn=die_with_parent)
     said = ""
     while celery.poll() is None and not stop.wait(REAP_SECONDS):
         try:
@@ -58,7 +59,7 @@ def main() -> int:
         engine = connect(settings)
         for identifier in engine.find(_own(settings)):
             engine.discard(identifier)
-    return 0 if stop.is_set() else celery.returncode
+    return 0 if stop.is_set() else 1
 
 
 def _stop(celery: subprocess.Popen[bytes], settings: Settings) -> None:

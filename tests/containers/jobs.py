@@ -91,5 +91,6 @@ def jobs_of(engine: Engine, images: dict[str, str], runtime: str, home: Path) ->
             engine.docker("rm", "--force", container)
         jobs.wait_for(lambda: not engine.docker("ps", "-aq", "--filter", f"name={project}"))  # Swarm removes those of a service after it
         engine.docker("network", "rm", f"{project}_tasks")
-        engine.docker("volume", "rm", *engine.docker("volume", "ls", "-q", "--filter", f"name={project}_").split())
+        for volume in engine.docker("volume", "ls", "-q", "--filter", f"name={project}_").split():
+            engine.docker("volume", "rm", volume)
         engine.docker("rmi", "--force", image)
