@@ -20,7 +20,7 @@ from docker.errors import DockerException
 from requests import RequestException
 
 from dags.engine import connect, labels
-from dags.reaper import reap
+from dags.reaper import has_owner, reap
 from windtunnel.process import die_with_parent
 from windtunnel.settings import Settings, load_settings
 
@@ -72,7 +72,9 @@ def _stop(celery: subprocess.Popen[bytes], settings: Settings) -> None:
             return
         if second >= GRACE_SECONDS:
             with suppress(*NO_ENGINE):
-                running = {int(carried["windtunnel.process"].split()[0]) for carried in connect(settings).find(_own(settings)).values()}
+                engine = connect(settings)
+                found = engine.find(_own(settings)).values()
+                running = {int(carried["windtunnel.process"].split()[0]) for carried in found if has_owner(engine, carried)}
                 for pid in running - ended:
                     with suppress(ProcessLookupError):
                         os.kill(pid, signal.SIGTERM)

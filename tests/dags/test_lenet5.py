@@ -22,7 +22,7 @@ seconds = time.perf_counter() - start
 dag = parity.dag
 print(json.dumps({
     "seconds": seconds,
-    "heavy": sorted({"torch", "tensorflow", "mlflow"} & set(sys.modules)),
+    "heavy": sorted({"torch", "tensorflow", "mlflow", "docker"} & set(sys.modules)),
     "schedule": str(dag.schedule),
     "downstream": {task.task_id: sorted(task.downstream_task_ids) for task in dag.tasks},
     "rules": {task.task_id: task.trigger_rule for task in dag.tasks if task.trigger_rule != "all_success"},
@@ -47,10 +47,11 @@ def read_dag(tmp_path):
     return read
 
 
-def test_it_imports_in_under_a_second_and_no_framework(read_dag):
-    dag = read_dag()
+@pytest.mark.parametrize(("runtime", "heavy"), [("process", []), ("docker", ["docker"]), ("swarm", ["docker"])])
+def test_it_imports_in_under_a_second_and_no_framework(read_dag, runtime, heavy):
+    dag = read_dag(WINDTUNNEL_RUNTIME=runtime)
     assert dag["seconds"] < 1
-    assert dag["heavy"] == []
+    assert dag["heavy"] == heavy
 
 
 def test_tasks_follow_each_other(read_dag):
