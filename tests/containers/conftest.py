@@ -50,7 +50,7 @@ def images(engine):
     return chosen | tfserving | {"WINDTUNNEL_IMAGES": "windtunnel-test", "WINDTUNNEL_IMAGE_TAG": __version__}
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def swarm(engine):
     """The engine as a Swarm of one node, unless it is in one already."""
     if engine.docker("info", "--format", "{{.Swarm.LocalNodeState}}") == "active":
