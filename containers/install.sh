@@ -63,7 +63,8 @@ code() {
 
 clean() {
     cd /opt/venv/lib/python3*/site-packages
-    rm -r $*  # patterns
+    # shellcheck disable=SC2048,SC2086  # patterns
+    rm -r $*
     find . -depth -type d -name tests -exec rm -r {} +
     find . -type f \( -name '*.a' -o -name '*.pyx' -o -name '*.pxd' \) -delete
     # Symbols are a quarter of the frameworks' libraries. Many another would not load any more, having been changed by patchelf.

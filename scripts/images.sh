@@ -2,6 +2,7 @@
 # Build the images: scripts/images.sh [NAME…], all of them by default. What is built already, is taken from the engine's cache.
 # DOCKER names the client; BASE_IMAGE another base; WINDTUNNEL_IMAGES and WINDTUNNEL_IMAGE_TAG other names of what is built.
 # pip's settings, and the certificates that this machine is told to trust, hold in the builds too.
+# shellcheck disable=SC2034,SC2046,SC2086  # values are lists, and named by the loop in `build`
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -21,13 +22,12 @@ reachable() {
 }
 
 # serve FOLDER: let builds, which are on this machine's network, read a folder; its address is in $served. The port is always the
-# same for a folder, since an address that changes would be something new to build with; so one build at a time serves it.
+# same for a folder, since an address that changes would be something new to build with; so only one of these scripts builds at a time.
 serve() {
-    exec 9< "$1"
-    flock 9
+    [ -n "$servers" ] || flock 9
     port=$((20000 + $(echo "$1" | cksum | cut -d ' ' -f 1) % 10000))
     python3 -m http.server --bind 127.0.0.1 --directory "$1" $port >/dev/null 2>&1 9<&- &
-    trap "kill $!" EXIT
+    servers="$servers $!"
     served=http://127.0.0.1:$port/
 }
 
@@ -55,7 +55,7 @@ build() {
     [ -z "${BASE_IMAGE-}" ] || set -- "$@" --build-arg "BASE_IMAGE=$BASE_IMAGE"
     [ -z "$ca" ] || set -- "$@" --secret "id=ca,src=$ca"
     DOCKER_BUILDKIT=1 $docker build --network=host "$@" --build-arg "WINDTUNNEL_VERSION=$version" --build-arg "WINDTUNNEL_COMMIT=$commit" \
-        --tag "$image" --file "$file" . || fail "$image could not be built"
+        --tag "$image" --file "$file" . 9<&- || fail "$image could not be built"
 }
 
 commit=$(git describe --always --dirty --abbrev=40 --exclude='*' 2>/dev/null) || commit=unknown
@@ -64,6 +64,10 @@ PIP_INDEX_URL=$(reachable $(setting index-url))
 PIP_EXTRA_INDEX_URL=$(reachable $(setting extra-index-url))
 PIP_TRUSTED_HOST=$(setting trusted-host)
 links=$(setting find-links)
+servers=
+exec 9< scripts/images.sh
+trap 'kill $servers 2>/dev/null || true' EXIT
+trap 'exit 1' HUP INT TERM
 PIP_FIND_LINKS=$(reachable $links)
 for link in $links; do
     folder=${link#file://}

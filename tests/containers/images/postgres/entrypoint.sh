@@ -16,6 +16,7 @@ if [ ! -s "$PGDATA/PG_VERSION" ]; then
     pg_ctl --wait --options="-c listen_addresses=''" start
     [ "$POSTGRES_DB" = postgres ] || createdb "$POSTGRES_DB"
     for script in /docker-entrypoint-initdb.d/*.sh; do
+        # shellcheck source=/dev/null
         [ ! -f "$script" ] || . "$script"
     done
     pg_ctl --wait --mode=fast stop
