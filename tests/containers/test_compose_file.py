@@ -1,5 +1,6 @@
 """What docker-compose.yml says twice, or says again after another file, without an engine."""
 
+import os
 import re
 
 import pytest
@@ -12,6 +13,12 @@ from windtunnel.settings import ROOT, Settings
 COMPOSE = (ROOT / "docker-compose.yml").read_text()
 SERVICES = yaml.safe_load(COMPOSE)["services"]
 GIBIBYTE = 2**30
+
+
+@pytest.fixture(autouse=True)
+def no_settings_of_whoever_tests(monkeypatch):
+    for name in [name for name in os.environ if name.startswith("WINDTUNNEL_")]:
+        monkeypatch.delenv(name)
 
 
 def size(text):
