@@ -62,12 +62,12 @@ def _release(run: Run, framework: Framework) -> dict[str, Any]:
     return {"release": "challenger", "reason": "it was not approved or promoted" if gate["promote"] else gate["reason"], "example": None}
 
 
-def explain(result: dict[str, Any]) -> str:
-    """Why a version is not the champion, or how to ask it; a paragraph a version that was released."""
+def explain(result: dict[str, Any], command: str) -> str:
+    """Why a version is not the champion, or how to ask it, by the command line or by itself; a paragraph a version that was released."""
     lines = []
     for row in result["frameworks"].values():
         if row["example"]:
-            lines.append(f"ask {row['name']}:\n  windtunnel predict {row['name']} digit.png\n  {row['example']}")
+            lines.append(f"ask {row['name']}:\n  {command} predict {row['name']} digit.png\n  {row['example']}")
         elif row["reason"]:
             lines.append(f"{row['name']} version {row['version']} stays challenger: {row['reason']}")
     return "".join(f"{line}\n" for line in lines)
@@ -100,7 +100,7 @@ def main(run: Annotated[Path, typer.Option(help="The run's directory.")]) -> Non
     here = Run(run)
     settings = load_settings()
     result = summarise(here)
-    text = f"{render(tabulate(result))}\n{explain(result)}"
+    text = f"{render(tabulate(result))}\n{explain(result, settings.command)}"
     write_json(here.report, result)
     write_atomically(here.report.with_suffix(".txt"), text.encode())
     print(text)

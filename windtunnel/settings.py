@@ -73,6 +73,11 @@ class Settings(BaseSettings):
         return {f"WINDTUNNEL_{name.upper()}": value for name, value in values.items()}
 
     @property
+    def command(self) -> str:
+        """The command line, as people type it on the machine that the platform runs on."""
+        return "windtunnel" if self.runtime == "process" else "docker compose run --rm windtunnel"
+
+    @property
     def published(self) -> "Settings":
         """The same with every server on `host`, where people find it whichever host programs find it on."""
         return self.model_copy(update={name: None for name, _ in self if name.endswith("_host") and name != "torchserve_management_host"})

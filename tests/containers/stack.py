@@ -65,7 +65,11 @@ class Stack:
     def up(self, *arguments):
         """Start everything and wait until it is healthy; return the seconds that took."""
         start = time.monotonic()
-        self.compose("up", "-d", *arguments)
+        try:
+            self.compose("up", "-d", *arguments)
+        except AssertionError as error:
+            unwell = [name for name, state in self.states().items() if state not in ("healthy", "done")]
+            raise AssertionError(f"{error}\n{self.compose('logs', '--tail=30', *unwell)}") from None
         while unwell := [name for name, state in self.states().items() if state not in ("healthy", "done")]:
             waited = time.monotonic() - start
             assert waited < HEALTHY_SECONDS, f"not healthy after {waited:.0f} s: {unwell}\n{self.compose('logs', '--tail=30', *unwell)}"

@@ -63,7 +63,7 @@ def test_a_champion_is_shown_with_how_to_ask_it_and_a_challenger_with_why(run):
     write_json(run.released("libtorch"), {"server": "torchserve", "example": "curl …"})
     result = summarise(run)
     assert [row["release"] for row in result["frameworks"].values()] == ["champion on torchserve", "challenger"]
-    assert explain(result).splitlines() == [
+    assert explain(result, "windtunnel").splitlines() == [
         "ask lenet5-libtorch:",
         "  windtunnel predict lenet5-libtorch digit.png",
         "  curl …",

@@ -15,9 +15,8 @@ if [ ! -s "$PGDATA/PG_VERSION" ]; then
     echo "listen_addresses = '*'" >> "$PGDATA/postgresql.conf"
     pg_ctl --wait --options="-c listen_addresses=''" start
     [ "$POSTGRES_DB" = postgres ] || createdb "$POSTGRES_DB"
-    for script in /docker-entrypoint-initdb.d/*.sh; do
-        # shellcheck source=/dev/null
-        [ ! -f "$script" ] || . "$script"
+    for script in /docker-entrypoint-initdb.d/*.sql; do
+        [ ! -f "$script" ] || psql --set=ON_ERROR_STOP=1 --dbname="$POSTGRES_DB" --file="$script"
     done
     pg_ctl --wait --mode=fast stop
 fi
