@@ -2,22 +2,26 @@
 
     python -m dags.benchmark        # beside a stack that is up: `docker compose up -d`
 
-The command is a task's own, and ends when it has been imported: what differs is the container, not the work.
+Of one command, Python alone, the difference is the container's; the other, a task's own with all that it imports, shows what
+that comes to where the image's Python has less to look through than this one.
 """
 
 import os
+import sys
 import time
 from types import SimpleNamespace
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from rich.table import Table
 
 from windtunnel.environment import platform_environment
 from windtunnel.measure import keep, load_before, spread
 from windtunnel.program import run_program
 from windtunnel.settings import load_settings
+from windtunnel.tables import render
 
-MODULE = "train_server.register"
+COMMANDS = {"python -c pass": ("-c", "pass"), "train_server.register --help": ("-m", "train_server.register", "--help")}
 
 
 def main(rounds: Annotated[int, typer.Option(min=1)] = 10) -> None:
@@ -25,23 +29,32 @@ def main(rounds: Annotated[int, typer.Option(min=1)] = 10) -> None:
     settings = load_settings()
     # what importing Airflow looks for; the operators' own lines are not wanted here
     os.environ |= platform_environment(settings) | {"AIRFLOW__LOGGING__LOGGING_LEVEL": "ERROR"}
-    from dags.runtime import program
+    from dags.containers import ContainerOperator
+    from dags.runtime import ProcessOperator
 
     load = load_before()
-    task = SimpleNamespace(dag_id="benchmark", run_id=str(os.getpid()), task_id="benchmark", map_index=-1, try_number=1)
-    milliseconds: dict[str, list[float]] = {"process": [], "docker": []}
-    for _ in range(rounds + 1):
-        for runtime, taken in milliseconds.items():
-            os.environ["WINDTUNNEL_RUNTIME"] = runtime
-            operator = program(MODULE, "--help", task_id="benchmark")
-            start = time.perf_counter()
-            operator.execute({"ti": task})
-            taken.append(1000 * (time.perf_counter() - start))
-    measured = {runtime: taken[1:] for runtime, taken in milliseconds.items()}  # the first round finds nothing in any cache
-    differences = [docker - process for process, docker in zip(measured["process"], measured["docker"], strict=True)]
-    lines = [f"{name:10} {spread(taken)} ms" for name, taken in [*measured.items(), ("difference", differences)]]
-    print("\n".join(lines))
-    keep(settings.home, "containers", {"load": load, **measured}, "\n".join(lines) + "\n")
+    context = {"ti": SimpleNamespace(dag_id="benchmark", run_id=str(os.getpid()), task_id="benchmark", map_index=-1, try_number=1)}
+    measured: dict[str, dict[str, list[float]]] = {name: {"process": [], "container": [], "difference": []} for name in COMMANDS}
+    for turn in range(rounds + 1):
+        for name, words in COMMANDS.items():
+            process = ProcessOperator(task_id="benchmark", command=[sys.executable, *words])
+            container = ContainerOperator(task_id="benchmark", command=["python", *words], image="train_server", settings=settings)
+            taken = [_milliseconds(operator, context) for operator in (process, container)]
+            if turn:  # the first finds nothing in any cache
+                for kept, value in zip(measured[name].values(), [*taken, taken[1] - taken[0]], strict=True):
+                    kept.append(value)
+    table = Table("milliseconds", "process", "container", "difference")
+    for name, columns in measured.items():
+        table.add_row(name, *(spread(values) for values in columns.values()))
+    text = render(table)
+    print(text)
+    keep(settings.home, "containers", {"load": load, "milliseconds": measured}, text)
+
+
+def _milliseconds(operator: Any, context: dict[str, Any]) -> float:
+    start = time.perf_counter()
+    operator.execute(context)
+    return 1000 * (time.perf_counter() - start)
 
 
 if __name__ == "__main__":

@@ -26,7 +26,9 @@ SECONDS = 15  # to answer in; registering and unregistering wait for files and p
 CONNECT_SECONDS = 2
 DRAIN_SECONDS = 1
 PIXELS = 28 * 28
-LATER = re.compile("has no worker|Worker died")  # says TorchServe while a worker starts; the former also where there is no champion
+# says TorchServe while a worker starts, where there is no champion, and where it was interrupted while it waited for a worker's end
+LATER = re.compile("has no worker|Worker died|Interrupted while cleaning resources")
+REMOVALS = 3
 MODEL_LOG = "model_log.log"
 DIED = "Backend worker process died."
 TRACEBACK = "Traceback (most recent call last):"
@@ -149,7 +151,14 @@ class TorchServe(Server):
         self._manage("POST", "/models", params=parameters, well=(httpx.codes.CONFLICT,))  # a conflict: another has registered it
 
     def _remove(self, name: str, number: str) -> None:
-        self._manage("DELETE", f"/models/{name}/{number}", well=(httpx.codes.NOT_FOUND,))
+        """Unregister a version, once more where TorchServe was interrupted: it then keeps the version, without workers."""
+        for left in reversed(range(REMOVALS)):
+            try:
+                self._manage("DELETE", f"/models/{name}/{number}", well=(httpx.codes.NOT_FOUND,))
+                break
+            except ServerError as error:
+                if not (error.retriable and left):
+                    raise
         self._archive(name, number).unlink(missing_ok=True)
 
     def _archive(self, name: str, number: str) -> Path:
