@@ -1,4 +1,4 @@
-"""What docker-compose.yml says twice, or says again after another file, without an engine."""
+"""What docker-compose.yml and the Dockerfiles say twice, or say again after another file, without an engine."""
 
 import os
 import re
@@ -27,6 +27,14 @@ def size(text):
 
 def test_images_are_those_of_this_version():
     assert set(re.findall(r"\$\{WINDTUNNEL_IMAGE_TAG:-([^}]*)\}", COMPOSE)) == {__version__}
+
+
+def test_images_share_their_first_stages():
+    """A Dockerfile cannot include another: equal text is what makes the engine build these stages once."""
+    files = [ROOT / folder / "Dockerfile" for folder in ("dags", "serving", "serving/torchserve", "train_server", "windtunnel")]
+    stages = {file.read_text().partition("\nFROM ${BASE_IMAGE}")[2].partition("\nFROM base AS requirements")[0] for file in files}
+    assert len(stages) == 1
+    assert stages != {""}
 
 
 def test_the_example_of_settings_has_them_all_with_their_defaults():
