@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-from docker import DockerClient
+from docker import APIClient
 
 from tests.containers.engine import Engine
 from windtunnel.airflow import Airflow
@@ -28,6 +28,11 @@ def compose_command():
 def data_folder():
     """A folder with a whole data set, as found along the search path."""
     return next(directory.parent for known in KNOWN.values() if (directory := find(known)))
+
+
+def service_of(container):
+    """The compose service that a container, as the engine describes it, is one of."""
+    return container["Config"]["Labels"]["com.docker.compose.service"]
 
 
 @dataclass
@@ -68,19 +73,22 @@ class Stack:
         try:
             self.compose("up", "-d", *arguments)
         except AssertionError as error:
-            unwell = [name for name, state in self.states().items() if state not in ("healthy", "done")]
-            raise AssertionError(f"{error}\n{self.compose('logs', '--tail=30', *unwell)}") from None
-        while unwell := [name for name, state in self.states().items() if state not in ("healthy", "done")]:
+            raise AssertionError(f"{error}\n{self.compose('logs', '--tail=30', *self.unwell())}") from None
+        while unwell := self.unwell():
             waited = time.monotonic() - start
             assert waited < HEALTHY_SECONDS, f"not healthy after {waited:.0f} s: {unwell}\n{self.compose('logs', '--tail=30', *unwell)}"
             time.sleep(1)
         return time.monotonic() - start
 
+    def unwell(self):
+        """The services that are neither healthy nor done."""
+        return [name for name, state in self.states().items() if state not in ("healthy", "done")]
+
     def states(self):
         """Of every container whose task is not to run one: `healthy`, `done` (a one-shot that succeeded), or what is wrong."""
         states = {}
         for container in self.inspect():
-            state, service = container["State"], container["Config"]["Labels"]["com.docker.compose.service"]
+            state, service = container["State"], service_of(container)
             if state["Status"] == "exited":
                 states[service] = "done" if state["ExitCode"] == 0 else f"exited with {state['ExitCode']}"
             else:
@@ -98,9 +106,10 @@ class Stack:
     def memory(self):
         """What all running containers of the project take, in bytes, without the page cache that can be had back."""
         total = 0
+        api = APIClient(self.engine.url)
         for container in self.inspect():
             if container["State"]["Running"]:
-                statistics = DockerClient(base_url=self.engine.url).api.stats(container["Id"], stream=False)["memory_stats"]
+                statistics = api.stats(container["Id"], stream=False)["memory_stats"]
                 total += statistics["usage"] - statistics["stats"].get("total_inactive_file", statistics["stats"].get("inactive_file", 0))
         return total
 

@@ -9,6 +9,7 @@ import httpx
 import numpy as np
 import pytest
 
+from tests.containers.stack import compose_command, service_of
 from windtunnel.settings import ROOT
 from windtunnel.spec import FRAMEWORKS
 
@@ -98,7 +99,7 @@ def ask(stack, framework):
 def test_everything_is_healthy_within_the_memory_it_may_take(stack, record_property):
     record_property("from `up` to healthy", f"{stack.seconds_to_healthy:.0f} s")
     record_property("memory of the whole stack", f"{stack.memory() / 2**30:.1f} GiB")
-    services = {each["Config"]["Labels"]["com.docker.compose.service"]: each for each in stack.inspect()}
+    services = {service_of(each): each for each in stack.inspect()}
     limits = {name: each["HostConfig"]["Memory"] for name, each in services.items() if each["State"]["Running"]}
     assert all(limits.values()), f"without a limit: {[name for name, limit in limits.items() if not limit]}"
     assert sum(limits.values()) <= MEMORY
@@ -110,7 +111,7 @@ def test_the_engine_is_within_reach_of_the_worker_alone(stack):
     socket = stack.environment["DOCKER_SOCKET"]
     networks = {}
     for each in stack.inspect():
-        name = each["Config"]["Labels"]["com.docker.compose.service"]
+        name = service_of(each)
         networks[name] = set(each["NetworkSettings"]["Networks"])
         assert (socket in {mount["Source"] for mount in each["Mounts"]}) == (name == "docker-proxy")
         assert not each["HostConfig"]["PortBindings"] or name not in ("docker-proxy", "airflow-worker", "postgres", "redis")
@@ -198,7 +199,7 @@ def test_the_tools_container_prints_addresses_that_work_outside(stack):
     command = re.search(r"curl .*", printed)
     assert command, printed
     done = subprocess.run(
-        ["bash", "-c", command[0].replace("docker compose", "docker-compose").replace("digit.png", "img/digit.png")],
+        ["bash", "-c", command[0].replace("docker compose", " ".join(compose_command())).replace("digit.png", "img/digit.png")],
         cwd=ROOT,
         env=stack.environment,
         capture_output=True,
