@@ -61,6 +61,16 @@ class Run:
         """The run's result, as JSON; the table beside it ends in `.txt`."""
         return self.directory / "report.json"
 
+    @property
+    def html(self) -> Path:
+        """The run's result with plots, for a browser; it needs no other file."""
+        return self.directory / "report.html"
+
+    @property
+    def benchmark(self) -> Path:
+        """What the served versions were measured at, as JSON; the table beside it ends in `.txt`."""
+        return self.directory / "benchmark.json"
+
     def version(self, framework: Framework) -> Path:
         """The directory a framework's trainer writes."""
         return self.directory / framework
@@ -72,6 +82,10 @@ class Run:
     def registered(self, framework: Framework) -> Path:
         """What the version became in the registry, as JSON."""
         return self.directory / f"{framework}.registered.json"
+
+    def verified(self, framework: Framework) -> Path:
+        """Written, as JSON, when a server has answered with the version what its trainer answered."""
+        return self.directory / f"{framework}.verified.json"
 
     def gate(self, framework: Framework) -> Path:
         """Whether the version may be promoted and why, as JSON; the table beside it, in Markdown, ends in `.md`."""
