@@ -19,7 +19,7 @@ from dags.runtime import skip
 from windtunnel.run import SKIPPED
 from windtunnel.settings import Settings
 
-VOLUMES = {"train_server": ("runs", "tensorboard"), "serving": ("runs", "serving")}
+VOLUMES = {"train_server": ("runs", "tensorboard"), "serving": ("runs", "serving", "tensorboard")}
 STOP_SECONDS = 2  # Airflow kills a cancelled task's process after 5 s
 LOG_SECONDS = 1
 

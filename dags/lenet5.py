@@ -1,8 +1,8 @@
 """# LeNet-5, three ways
 
 Trains LeNet-5 in libtorch C++, PyTorch and TensorFlow **under the same conditions**, registers a version of each, proves
-by a parity certificate that they trained the same thing, and releases each: after it has answered right on a real server,
-and only if it is no worse than what users have, users get it.
+by a parity certificate that they trained the same thing, and releases each: after it has answered right on a real server and
+was measured there, and only if it is no worse than what users have, users get it.
 
 | task | what it does |
 |---|---|
@@ -12,11 +12,15 @@ and only if it is no worse than what users have, users get it.
 | `parity` | compares logits, gradients, losses and accuracies; fails the run if a number misses its limit |
 | `publish` | the version is loaded on its server, beside what users get |
 | `verify` | its golden set goes through REST and gRPC; an answer that is wrong or late ends the release |
-| `gate` | held-out accuracy of challenger and champion; a challenger worse by more than `margin` stays one: the rest is skipped |
+| `measure` | inference of every version that was verified: throughput and latency beside the limit in process and the floor of the \
+protocol, and beside the champion; nothing else is measured or trained meanwhile |
+| `record` | those figures go to MLflow and TensorBoard |
+| `gate` | held-out accuracy of challenger and champion; a challenger worse by more than `margin` stays one: the rest is skipped. \
+One that is slower by more than `speed_margin` is warned of, with `speed_gate` it stays one too |
 | `approve` | with `approve`: a person sees the gate's table and answers in Airflow; a rejection skips the rest |
 | `promote` | users get it: registry, server, and the model's Asset, on which other DAGs can be scheduled |
 | `fire_drill` | with `fire_drill`: a version broken on purpose must be turned away while the champion goes on answering |
-| `report` | the table: accuracy, training time, parity, release; it also runs after a failure, and says what is missing |
+| `report` | the result as a table and, in the run's tab Report, as a page with plots; after a failure too, saying what is missing |
 | `watcher` | fails the run if a release failed, though the report after it succeeds |
 
 A task that is skipped says why in its log and its XCom `skipped`; a run with skipped tasks is a success.
@@ -37,6 +41,7 @@ from windtunnel.settings import load_settings, run_directory
 from windtunnel.spec import FRAMEWORKS, SCHEDULES
 
 SETTINGS = load_settings()
+POOL = "measured"  # has one slot: what trains and what is benchmarked share the machine, and their times are compared
 RUN = ("--run", "{{ run_directory(dag.dag_id, run_id) }}")
 NAMED = {"map_index_template": "{{ task.command[-1] }}"}  # a mapped task's framework is the last word of its command
 
@@ -65,6 +70,13 @@ PARAMS = {
         maximum=1,
         description="How much less accurate than the champion is still promoted; 0.005 is half a percentage point.",
     ),
+    "benchmark_seconds": Param(
+        0.3, type="number", minimum=0, maximum=60, description="Of each measurement of the benchmark, of which there are some 250; 0: none."
+    ),
+    "speed_margin": Param(
+        0.1, type="number", minimum=0, maximum=1, description="How much slower than the champion is nothing to warn of; 0.1 is a tenth."
+    ),
+    "speed_gate": Param(False, type="boolean", description="A version slower by more than that stays challenger."),
     "approve": Param(False, type="boolean", description="Ask a person before users get a version."),
     "fire_drill": Param(False, type="boolean", description="Afterwards, publish a broken version and see it turned away."),
 }
@@ -99,25 +111,39 @@ with DAG(
     @task_group
     def framework(name: str) -> None:
         """How each framework comes to a version."""
-        train = program("train_server.train", *RUN, "--framework", name, task_id="train", pool="training", **NAMED)
+        train = program("train_server.train", *RUN, "--framework", name, task_id="train", pool=POOL, **NAMED)
         register = program("train_server.register", *RUN, "--framework", name, task_id="register", **NAMED)
         train >> register
+
+    def step(verb: str, *flags: Any, name: str, **options: Any) -> BaseOperator:
+        """A task of one framework's release."""
+        return program("serving.tasks", verb, *RUN, *flags, "--framework", name, **({"task_id": verb} | NAMED | options))
+
+    @task_group
+    def publication(name: str) -> None:
+        """How each comes to its server, beside what users get."""
+        step("publish", name=name) >> step("verify", name=name, retries=0)
+
+    @task_group
+    def benchmark() -> None:
+        """What they are measured at, all in turns."""
+        measure = program(
+            *("serving.tasks", "benchmark", *RUN, "--seconds", "{{ params.benchmark_seconds }}"),
+            **{"task_id": "measure", "pool": POOL, "trigger_rule": TriggerRule.ALL_DONE_MIN_ONE_SUCCESS},
+            pre_execute=only_if("benchmark_seconds"),
+        )
+        measure >> program("serving.record", *RUN, task_id="record")
 
     @task_group
     def release(name: str) -> None:
         """How users come to get it."""
-
-        def step(verb: str, *flags: Any, **options: Any) -> BaseOperator:
-            return program("serving.tasks", verb, *RUN, *flags, "--framework", name, **({"task_id": verb} | NAMED | options))
-
+        speed = ("--speed-margin", "{{ params.speed_margin }}", "{{ '--speed-gate' if params.speed_gate else '--no-speed-gate' }}")
         approve = Approve(run=RUN[1], framework=name, task_id="approve", map_index_template="{{ task.framework }}")
         chain(
-            step("publish"),
-            step("verify", retries=0),
-            step("gate", "--margin", "{{ params.margin }}"),
+            step("gate", "--margin", "{{ params.margin }}", *speed, name=name, trigger_rule=TriggerRule.NONE_FAILED),
             approve,
-            step("promote", "--approved-by", approve.output, outlets=[CHAMPIONS], post_execute=promoted),
-            step("drill", task_id="fire_drill", pre_execute=only_if("fire_drill"), retries=0),
+            step("promote", "--approved-by", approve.output, name=name, outlets=[CHAMPIONS], post_execute=promoted),
+            step("drill", name=name, task_id="fire_drill", pre_execute=only_if("fire_drill"), retries=0),
         )
 
     chosen = frameworks()
@@ -125,4 +151,6 @@ with DAG(
     report = program("train_server.report", *RUN, task_id="report", retries=0, trigger_rule=TriggerRule.ALL_DONE)
     watcher = EmptyOperator(task_id="watcher", trigger_rule=TriggerRule.NONE_FAILED)
 
-    conditions >> framework.expand(name=chosen) >> parity >> release.expand(name=chosen) >> [report, watcher]
+    published, released = publication.expand(name=chosen), release.expand(name=chosen)
+    conditions >> framework.expand(name=chosen) >> parity >> published >> benchmark() >> released >> report
+    [published, released] >> watcher

@@ -1,7 +1,9 @@
-"""The gate: may a challenger take the champion's place? Decided on the held-out accuracy of both."""
+"""The gate: may a challenger take the champion's place? Decided on the held-out accuracy of both, and on their speed where it is asked."""
 
 import math
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from windtunnel.registry import RegisteredVersion
 
@@ -41,6 +43,32 @@ def judge(challenger: RegisteredVersion, champion: RegisteredVersion | None, mar
             f"{100 * margin:.2f}; to promote it nevertheless: windtunnel deploy {challenger.name}@{challenger.version}",
         )
     return Verdict(True, f"accuracy {challenger.accuracy:.2%}, the champion's {champion.accuracy:.2%}")
+
+
+def judge_speed(
+    verdict: Verdict, challenger: RegisteredVersion, comparisons: Iterable[Mapping[str, Any]], margin: float, binding: bool
+) -> Verdict:
+    """Weigh in what the benchmark says of challenger and champion.
+
+    Args:
+        verdict: of the accuracies.
+        challenger: the version that was measured.
+        comparisons: as in `benchmark.json`: the `ratio` of the challenger's rate to the champion's, with its interval `low` to `high`.
+        margin: the part of the champion's rate, 0..1, by which the challenger's may be lower; slower is one whose whole interval is.
+        binding: whether a slower challenger stays one; else the verdict is the same, with a warning.
+    """
+    slower = [
+        f"over {each['protocol']} at concurrency {each['concurrency']} {each['ratio']:.2f} times the champion's requests a second "
+        f"({each['low']:.2f} to {each['high']:.2f} with {each['confidence']:.0%} confidence), may be {1 - margin:.2f}"
+        for each in comparisons
+        if not each["invalid"] and each["high"] < 1 - margin
+    ]
+    if not slower:
+        return verdict
+    found = f"version {challenger.version} is slower than the champion: {', '.join(slower)}"
+    if binding and verdict.promote:
+        return Verdict(False, f"{found}; to promote it nevertheless: windtunnel deploy {challenger.name}@{challenger.version}")
+    return Verdict(verdict.promote, f"{verdict.reason}; warning: {found}")
 
 
 def tabulate(challenger: RegisteredVersion, champion: RegisteredVersion | None, verdict: Verdict) -> str:

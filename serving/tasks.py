@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from serving.drill import drill as hold_drill
-from serving.gate import judge, tabulate
+from serving.gate import judge, judge_speed, tabulate
 from serving.release import Cause, Release
 from windtunnel.errors import WindtunnelError
 from windtunnel.files import write_atomically, write_json
@@ -39,15 +39,27 @@ def publish(run: Directory, framework: Which) -> None:
 def verify(run: Directory, framework: Which) -> None:
     """Hold the server's answers against the trainer's, over REST and gRPC."""
     release, number = _release(run, framework)
+    verified = Run(run).verified(framework)
+    verified.unlink(missing_ok=True)  # of an earlier try
     release.verify(number)
+    write_json(verified, {"name": release.name, "version": number, "server": release.server.name})
     print(f"{release.name} version {number} answers on {release.server.name} what its trainer answered, over REST and gRPC")
 
 
 @app.command()
-def gate(run: Directory, framework: Which, margin: Annotated[float, typer.Option(min=0, max=1)]) -> None:
+def gate(
+    run: Directory,
+    framework: Which,
+    margin: Annotated[float, typer.Option(min=0, max=1, help="By how much it may be less accurate than the champion.")],
+    speed_margin: Annotated[float, typer.Option(min=0, max=1, help="By which part of the champion's rate it may be slower.")],
+    speed_gate: Annotated[bool, typer.Option(help="Whether a slower one stays challenger; else it is only warned of.")],
+) -> None:
     """Decide whether the version may take the champion's place."""
     from windtunnel import registry, tracking
 
+    if not Run(run).verified(framework).exists():
+        print(f"{framework} has no version that was verified: the logs of its tasks `publish` and `verify` say why")
+        sys.exit(SKIPPED)
     registered = _registered(run, framework)
     settings = load_settings()
     with tracking.reachable(settings):
@@ -55,6 +67,7 @@ def gate(run: Directory, framework: Which, margin: Annotated[float, typer.Option
     challenger = next(known for known in versions if known.version == registered["version"])
     champion = next((known for known in versions if "champion" in known.aliases), None)
     verdict = judge(challenger, champion, margin)
+    verdict = judge_speed(verdict, challenger, _comparisons(Run(run), challenger.name), speed_margin, speed_gate)
     file = Run(run).gate(framework)
     write_json(file, {"promote": verdict.promote, "reason": verdict.reason})
     write_atomically(file.with_suffix(".md"), tabulate(challenger, champion, verdict).encode())
@@ -82,6 +95,13 @@ def drill(run: Directory, framework: Which) -> None:
     """Publish a broken version, and see that it is turned away while the champion answers."""
     release, number = _release(run, framework)
     print(hold_drill(release, number))
+
+
+def _comparisons(run: Run, name: str) -> list[dict[str, Any]]:
+    """What was measured of a registered model's challenger beside its champion; nothing where nothing was measured."""
+    if not run.benchmark.exists():
+        return []
+    return [each for each in json.loads(run.benchmark.read_text())["comparisons"] if each["model"] == name]
 
 
 def _release(run: Path, framework: Framework) -> tuple[Release, int]:

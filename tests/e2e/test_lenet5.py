@@ -21,7 +21,7 @@ from windtunnel.manifest import verify_version
 from windtunnel.settings import ROOT, run_directory
 from windtunnel.spec import FRAMEWORKS
 
-SHORT = ("--param", "samples=4000", "--param", "epochs=2")
+SHORT = ("--param", "samples=4000", "--param", "epochs=2", "--param", "benchmark_seconds=0")
 
 
 def lenet5(platform, *arguments, status=0):
@@ -120,7 +120,7 @@ def test_one_framework_alone_and_two_runs_at_once(platform):
 
 @pytest.mark.parametrize("victim", ["libtorch_cpp/build/lenet5", "train_server.train"])
 def test_a_trainer_killed_mid_epoch_leaves_nothing_and_the_retry_ends_right(platform, victim):
-    arguments = ("--param", "frameworks=libtorch", "--param", "epochs=12", "--json")
+    arguments = ("--param", "frameworks=libtorch", "--param", "epochs=12", "--param", "benchmark_seconds=0", "--json")
     before = {known["dag_run"] for known in platform.json("models")}
     started = platform.start("run", "lenet5", *arguments)
     metrics = wait_for(lambda: list((platform.settings.runs / "lenet5").glob("*/libtorch.partial/metrics.jsonl")))[0]

@@ -2,7 +2,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from serving.gate import judge, tabulate
+from serving.gate import Verdict, judge, judge_speed, tabulate
 from windtunnel.registry import RegisteredVersion
 
 
@@ -53,6 +53,42 @@ def test_accuracies_on_different_data_are_not_compared():
     verdict = judge(version(2, 0.99), version(1, 0.9, data="e" * 64), 1.0)
     assert not verdict.promote
     assert "different data" in verdict.reason
+
+
+def compared(high, invalid=None):
+    """Of a challenger that has four fifths of the champion's rate."""
+    found = {"model": "lenet5-pytorch", "version": 2, "against": 1, "server": "torchserve", "protocol": "grpc", "concurrency": 10}
+    return found | {"batch": 1, "ratio": 0.8, "low": 0.7, "high": high, "confidence": 0.99, "rounds": 15, "invalid": invalid}
+
+
+@pytest.mark.parametrize(
+    ("comparisons", "slower"),
+    [
+        ([], False),
+        ([compared(0.89)], True),
+        ([compared(0.91)], False),  # it may be within the margin
+        ([compared(0.91), compared(0.89)], True),
+        ([compared(0.89, invalid="a wrong answer")], False),  # no figure says nothing
+    ],
+)
+def test_a_slower_challenger_is_warned_of_or_with_the_gate_stays_one(comparisons, slower):
+    accurate = Verdict(True, "as accurate")
+    warned = judge_speed(accurate, version(2, 0.99), comparisons, 0.1, binding=False)
+    assert (warned == accurate) is not slower
+    assert warned.promote
+    held = judge_speed(accurate, version(2, 0.99), comparisons, 0.1, binding=True)
+    assert held.promote is not slower
+    if slower:
+        number = "over grpc at concurrency 10 0.80 times the champion's requests a second (0.70 to 0.89 with 99% confidence), may be 0.90"
+        assert warned.reason == f"as accurate; warning: version 2 is slower than the champion: {number}"
+        assert number in held.reason
+        assert "windtunnel deploy lenet5-pytorch@2" in held.reason
+
+
+def test_a_fast_challenger_that_is_worse_stays_one():
+    worse = Verdict(False, "it is worse")
+    assert judge_speed(worse, version(2, 0.9), [], 0.1, binding=True) == worse
+    assert not judge_speed(worse, version(2, 0.9), [compared(0.8)], 0.1, binding=True).promote
 
 
 def test_the_table_shows_both():
