@@ -1,6 +1,6 @@
 BIN := .venv/bin
 
-.PHONY: help setup run images test test-containers bench-train bench-serve bench-switch bench-containers down
+.PHONY: help setup run images test test-containers bench-train bench-serve bench-judge bench-switch bench-containers figures down
 
 help: ## show this
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 14
@@ -15,7 +15,8 @@ run: setup ## start the platform, train and release LeNet-5 three ways, show the
 images: ## build the images of the containers
 	@scripts/images.sh
 
-test: setup ## check and test everything
+test: ## check and test everything
+	@scripts/setup.sh chromium
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
@@ -30,7 +31,10 @@ bench-train: setup ## measure the trainers beside their tutorials and the machin
 	@$(BIN)/python -m train_server.figures
 
 bench-serve: setup ## measure the model servers beside their stock configurations
-	@$(BIN)/python -m serving.benchmark
+	@$(BIN)/python -m serving.tuning
+
+bench-judge: setup ## how often a comparison of two versions is right: the same one twice, and one that is slowed by a fifth
+	@$(BIN)/python -m serving.judging
 
 bench-switch: setup ## switch versions 200 times under load, on both servers, over both protocols
 	@$(BIN)/python -m serving.switching
