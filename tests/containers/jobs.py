@@ -4,13 +4,13 @@ import json
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from tests.containers.engine import Engine
+from tests.waiting import wait_for
 from windtunnel.settings import ROOT, Settings
 
 HERE = Path(__file__).parent
@@ -52,11 +52,7 @@ class Jobs:
 
     def wait_for(self, condition, seconds=60):
         """Wait until `condition()` is true, and return what it was."""
-        deadline = time.monotonic() + seconds
-        while not (found := condition()):
-            assert time.monotonic() < deadline, self.log
-            time.sleep(0.1)
-        return found
+        return wait_for(condition, seconds, lambda: self.log)
 
 
 @contextmanager

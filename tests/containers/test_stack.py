@@ -3,27 +3,19 @@
 import json
 import re
 import subprocess
-import time
 
 import httpx
 import numpy as np
 import pytest
 
 from tests.containers.stack import compose_command, service_of
+from tests.waiting import wait_for
 from windtunnel.settings import ROOT
 from windtunnel.spec import FRAMEWORKS
 
 SHORT = {"samples": 2000, "epochs": 1, "margin": 1, "benchmark_seconds": 0}  # whatever its accuracy, a version is promoted
 RUN_SECONDS = 600
 MEMORY = 8 * 2**30
-
-
-def wait_for(what, seconds=RUN_SECONDS):
-    deadline = time.monotonic() + seconds
-    while not (found := what()):
-        assert time.monotonic() < deadline, f"not within {seconds} s"
-        time.sleep(0.2)
-    return found
 
 
 class Runs:
@@ -43,7 +35,7 @@ class Runs:
 
     def end(self, run_id, state="success"):
         """Wait for a run's end and return its tasks."""
-        run = wait_for(lambda: (run := self.airflow.run("lenet5", run_id)).ended and run)
+        run = wait_for(lambda: (run := self.airflow.run("lenet5", run_id)).ended and run, RUN_SECONDS)
         unwell = {task.name: self.airflow.log(task)[-15:] for task in run.tasks if task.state == "failed"}
         assert run.state == state, json.dumps(unwell, indent=2)
         return self.tasks(run_id)
@@ -134,8 +126,8 @@ def test_a_run_in_containers_makes_champions_that_answer_on_both_servers(stack, 
 def test_a_training_container_that_is_killed_is_tried_again(stack, runs):
     run_id = runs.start(frameworks=["pytorch"], samples=20_000, epochs=4)
     label = "windtunnel.task=framework.train"
-    [container] = wait_for(lambda: task_containers(stack, label))
-    wait_for(lambda: "epoch 1/4" in stack.engine.docker("logs", container))
+    [container] = wait_for(lambda: task_containers(stack, label), RUN_SECONDS)
+    wait_for(lambda: "epoch 1/4" in stack.engine.docker("logs", container), RUN_SECONDS)
     stack.engine.docker("kill", container)
     [train] = [task for task in runs.end(run_id) if task["task_id"] == "framework.train"]
     assert train["try_number"] == 2
@@ -144,7 +136,7 @@ def test_a_training_container_that_is_killed_is_tried_again(stack, runs):
 
 def test_a_run_that_is_cancelled_leaves_no_container(stack, runs):
     run_id = runs.start(frameworks=["pytorch"], epochs=1000)
-    wait_for(lambda: task_containers(stack, "windtunnel.task=framework.train"))
+    wait_for(lambda: task_containers(stack, "windtunnel.task=framework.train"), RUN_SECONDS)
     runs.cancel(run_id)
     wait_for(lambda: not task_containers(stack), seconds=60)
 
@@ -162,7 +154,7 @@ def test_two_workers_share_the_tasks_and_one_that_is_killed_leaves_no_container(
         runs.end(run_id)
 
     run_id = runs.start(frameworks=["pytorch"], epochs=1000)
-    [container] = wait_for(lambda: task_containers(stack, "windtunnel.task=framework.train"))
+    [container] = wait_for(lambda: task_containers(stack, "windtunnel.task=framework.train"), RUN_SECONDS)
     stack.engine.docker("kill", labels_of(stack, container)["windtunnel.worker"])
     wait_for(lambda: container[:12] not in [each[:12] for each in task_containers(stack)], seconds=60)
     runs.cancel(run_id)
@@ -173,7 +165,7 @@ def test_what_was_released_is_there_after_down_and_up_as_a_swarm(stack, runs, sw
     """The same volumes, and every task a service of the Swarm. A task that ran when it went down leaves nothing either."""
     before = champions(stack)
     run_id = runs.start(frameworks=["pytorch"], epochs=1000)
-    wait_for(lambda: task_containers(stack, "windtunnel.task=framework.train"))
+    wait_for(lambda: task_containers(stack, "windtunnel.task=framework.train"), RUN_SECONDS)
     stack.down()
     assert not stack.inspect()
     assert not task_containers(stack)

@@ -6,7 +6,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import psutil
@@ -16,6 +15,7 @@ from safetensors.numpy import load_file, save_file
 from tensorboard.backend.event_processing.event_multiplexer import EventMultiplexer
 from tensorboard.util import tensor_util
 
+from tests.waiting import wait_for
 from windtunnel.files import write_json
 from windtunnel.manifest import verify_version
 from windtunnel.settings import ROOT, run_directory
@@ -40,14 +40,6 @@ def versions(platform, run):
 def trainers(platform, word):
     """The running processes with this word in their command."""
     return [process for process in platform.processes() if any(word in part for part in process.cmdline())]
-
-
-def wait_for(what, seconds=120):
-    deadline = time.monotonic() + seconds
-    while not (found := what()):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-    return found
 
 
 @pytest.fixture(scope="module")
@@ -123,7 +115,7 @@ def test_a_trainer_killed_mid_epoch_leaves_nothing_and_the_retry_ends_right(plat
     arguments = ("--param", "frameworks=libtorch", "--param", "epochs=12", "--param", "benchmark_seconds=0", "--json")
     before = {known["dag_run"] for known in platform.json("models")}
     started = platform.start("run", "lenet5", *arguments)
-    metrics = wait_for(lambda: list((platform.settings.runs / "lenet5").glob("*/libtorch.partial/metrics.jsonl")))[0]
+    metrics = wait_for(lambda: list((platform.settings.runs / "lenet5").glob("*/libtorch.partial/metrics.jsonl")), 120)[0]
     wait_for(lambda: metrics.read_text())  # an epoch has ended, the next has begun
     trainer = trainers(platform, "libtorch_cpp/build/lenet5")[0]
     os.kill(trainers(platform, victim)[-1].pid, signal.SIGKILL)

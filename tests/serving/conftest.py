@@ -4,8 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,6 +14,7 @@ from mlflow import MlflowClient
 
 from serving.server import Server
 from serving.servers import connect
+from tests.waiting import wait_for
 from windtunnel.errors import WindtunnelError
 from windtunnel.ports import platform_ports
 from windtunnel.registry import RegisteredVersion, register
@@ -52,7 +51,7 @@ class House:
         command = [sys.executable, *(mlflow if name == "mlflow" else ["-m", f"serving.{name}.serve"])]
         with (home / f"{name}.log").open("ab") as log:
             self.processes[name] = subprocess.Popen(command, env=self.environment, cwd=home, stdout=log, stderr=log, start_new_session=True)
-        wait_for(lambda: self._answers(name), lambda: (home / f"{name}.log").read_text()[-3000:])
+        wait_for(lambda: self._answers(name), explain=lambda: (home / f"{name}.log").read_text()[-3000:])
 
     def kill(self, name: str) -> None:
         """What `kill -9` does."""
@@ -83,13 +82,6 @@ class House:
             return self.server(name).served("lenet5-none").champion is None
         except (WindtunnelError, httpx.HTTPError):
             return False
-
-
-def wait_for(condition: Callable[[], bool], explain: Callable[[], str] = lambda: "", seconds: float = 90) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"not within {seconds:g} s: {explain()}"
-        time.sleep(0.1)
 
 
 @pytest.fixture(scope="module")

@@ -8,10 +8,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from running_torchserve import START, Running, answers, wait_until
+from running_torchserve import START, Running, answers
 
 from serving.torchserve.config import TUNED
 from serving.torchserve.server import TorchServe
+from tests.waiting import wait_for
 from windtunnel.ports import platform_ports
 from windtunnel.settings import ROOT, Settings
 
@@ -34,7 +35,7 @@ def start_torchserve() -> Iterator[Callable[..., Running]]:
                 start_new_session=True,
             )
         started.append(Running(settings, process, TorchServe(settings, replace(TUNED, **changes))))
-        wait_until(lambda: answers(started[-1]))
+        wait_for(lambda: answers(started[-1]))
         return started[-1]
 
     yield start

@@ -4,7 +4,6 @@ import io
 import json
 import subprocess
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -83,13 +82,6 @@ def ended(processes: list[psutil.Process], seconds: float) -> bool:
             return False
         time.sleep(0.05)
     return True
-
-
-def wait_until(condition: Callable[[], bool], seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"not within {seconds} s"
-        time.sleep(0.05)
 
 
 def answers(running: Running) -> bool:

