@@ -17,6 +17,8 @@ import numpy as np
 import typer
 from safetensors.numpy import load_file
 
+from train_server.graphs import exported_graph
+from train_server.misclassified import as_png, draw_misclassified
 from windtunnel.datasets import locate
 from windtunnel.errors import WindtunnelError
 from windtunnel.files import write_atomically
@@ -104,8 +106,12 @@ def main(
             else:
                 run_trainer(here, framework, data.directory, epochs)
             manifest = verify_version(version)
-            losses: np.ndarray = load_file(version / "probe.safetensors")["losses"]
-            tracked.log_losses(losses.tolist())
+            probe: dict[str, np.ndarray] = load_file(version / "probe.safetensors")
+            tracked.log_losses(probe["losses"].tolist())
+            picture = draw_misclassified(*data.test(), probe["predictions"])
+            if picture:
+                tracked.log.add_picture("misclassified", as_png(picture), *picture.size)
+            tracked.log.add_graph(exported_graph(version))
             environment = manifest.environment
             packages = {f"package.{name}": number for name, number in environment.packages.items()}
             tags = {"cpu": environment.cpu, "machine": environment.machine, "data_fingerprint": manifest.dataset.fingerprint, **packages}

@@ -134,7 +134,8 @@ def train(trainer: type[Trainer], spec_file: Path, data: Path, conditions_direct
             step = int(np.isfinite(losses[-1]).argmin())
             raise WindtunnelError(f"the loss is {losses[-1][step]} in epoch {epoch}, step {step + 1}: train with a lower learning_rate")
         outputs = model.predict(conditions.test_images)
-        accuracy = float((outputs["logits"].argmax(axis=1) == conditions.test_labels).mean())
+        predictions = outputs["logits"].argmax(axis=1)
+        accuracy = float((predictions == conditions.test_labels).mean())
         epochs.append({
             "epoch": epoch,
             "loss": float(losses[-1].mean()),
@@ -156,7 +157,8 @@ def train(trainer: type[Trainer], spec_file: Path, data: Path, conditions_direct
         {"image": image[..., None].astype(np.float32), "label": golden["logits"].argmax(axis=1), **golden},
         partial / "golden.safetensors",
     )
-    save_file(probe | {"losses": np.concatenate(losses), "rehearsal": rehearse(trainer, conditions)}, partial / "probe.safetensors")
+    probe |= {"predictions": predictions, "losses": np.concatenate(losses), "rehearsal": rehearse(trainer, conditions)}
+    save_file(probe, partial / "probe.safetensors")
     verify_in_fresh_process(trainer, partial)
     write_manifest(partial, trainer, conditions, epochs, setup_seconds)
     partial.rename(out)

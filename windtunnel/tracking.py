@@ -10,12 +10,11 @@ from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
-from tensorboard.summary import Writer
 
 from windtunnel.errors import WindtunnelError
+from windtunnel.eventlog import EventLog
 from windtunnel.settings import Settings
 from windtunnel.spec import Framework, Spec
-from windtunnel.tensorboard import leave_tensorflow_out
 
 EPOCH_METRICS = ("loss", "accuracy", "seconds", "samples_per_second")
 
@@ -45,17 +44,17 @@ def start_parent(mlflow: MlflowClient, model: str, run_name: str, tags: dict[str
 
 
 class FrameworkRun:
-    """One framework's training, logged while it happens: an MLflow run nested in the DAG run's, and a TensorBoard directory."""
+    """One framework's training, logged while it happens: an MLflow run nested in the DAG run's, and a TensorBoard directory, `log`."""
 
     def __init__(self, mlflow: MlflowClient, parent: str, framework: Framework, spec: Spec, logs: Path) -> None:
         self._mlflow = mlflow
         experiment = mlflow.get_run(parent).info.experiment_id
         tags = {MLFLOW_PARENT_RUN_ID: parent, "framework": framework}
         self.run_id = mlflow.create_run(experiment, run_name=framework, tags=tags).info.run_id
-        params = [Param(name, str(value)) for name, value in {"framework": framework, **spec.model_dump()}.items()]
-        mlflow.log_batch(self.run_id, params=params)
-        leave_tensorflow_out()
-        self._writer = Writer(str(logs))
+        hyperparameters = {"framework": framework, **spec.model_dump()}
+        mlflow.log_batch(self.run_id, params=[Param(name, str(value)) for name, value in hyperparameters.items()])
+        self.log = EventLog(logs)
+        self.log.add_hyperparameters(hyperparameters, f"{logs.parent.name}/{framework}")
 
     def log_epoch(self, line: dict[str, float], now: float) -> None:
         """Log a line of `metrics.jsonl`, `now` being seconds since 1970."""
@@ -63,13 +62,13 @@ class FrameworkRun:
         values = {name: line[name] for name in EPOCH_METRICS}
         self._mlflow.log_batch(self.run_id, metrics=[Metric(name, value, int(now * 1000), epoch) for name, value in values.items()])
         for name, value in values.items():
-            self._writer.add_scalar(f"epoch/{name}", value, epoch, wall_time=now)
-        self._writer.flush()
+            self.log.add_scalar(f"epoch/{name}", value, epoch, now)
+        self.log.flush()
 
     def log_losses(self, losses: list[float]) -> None:
         """Log the loss of the training steps to TensorBoard, at most some 500 of them."""
         for step in range(0, len(losses), max(1, len(losses) // 500)):
-            self._writer.add_scalar("step/loss", losses[step], step)
+            self.log.add_scalar("step/loss", losses[step], step)
 
     def log_version(self, directory: Path, tags: dict[str, str], metrics: dict[str, float]) -> None:
         """Log the whole version as the artefact `version`, with what its manifest says as tags and as `final_…` metrics."""
@@ -79,8 +78,10 @@ class FrameworkRun:
             tags=[RunTag(name, value) for name, value in tags.items()],
         )
         self._mlflow.log_artifacts(self.run_id, str(directory), "version")
+        for name in ("accuracy", "seconds"):
+            self.log.add_scalar(f"final/{name}", metrics[name], 0)
 
     def end(self, status: str) -> None:
         """End the MLflow run as `FINISHED`, `FAILED` or `KILLED`."""
-        self._writer.close()
+        self.log.close()
         self._mlflow.set_terminated(self.run_id, status)

@@ -39,8 +39,10 @@ Samples normalise(const at::Tensor& images, const at::Tensor& labels, const Spec
 
 at::Tensor all(const Samples& samples) { return at::arange(samples.labels.size(0), at::kInt); }
 
-double accuracy(ParallelLeNet5& network, const Samples& samples) {
-  return network.logits(samples, all(samples)).argmax(1).eq(samples.labels).to(at::kDouble).mean().item<double>();
+at::Tensor predict(ParallelLeNet5& network, const Samples& samples) { return network.logits(samples, all(samples)).argmax(1); }
+
+double accuracy(const at::Tensor& predictions, const Samples& samples) {
+  return predictions.eq(samples.labels).to(at::kDouble).mean().item<double>();
 }
 
 Tensors probe(ParallelLeNet5& network, const Samples& samples, const at::Tensor& batch) {
@@ -137,9 +139,10 @@ bool train(const Paths& paths, Clock::time_point start) {
     }
     const double epoch_seconds = seconds_since(epoch_start);
     seconds += epoch_seconds;
+    probes["predictions"] = predict(network, test);
     line = {{"epoch", epoch},
             {"loss", sum / spec.steps_per_epoch()},
-            {"accuracy", accuracy(network, test)},
+            {"accuracy", accuracy(probes["predictions"], test)},
             {"seconds", epoch_seconds},
             {"samples_per_second", samples_an_epoch / epoch_seconds}};
     metrics_file << line.dump() << std::endl;
