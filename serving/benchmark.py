@@ -1,285 +1,350 @@
-"""How many digits a second the servers answer as they are configured here, beside their stock configurations.
+"""What users get from served models: requests a second and latencies, over each protocol, beside what artefact and server could give.
 
-    make bench-serve
+    windtunnel bench
 
-Every server runs at once, on ports of its own, and in each round each of them is measured once at every concurrency, one after the
-other, so that a machine that slows down slows all of them; ratios are of one round. ApacheBench asks over REST, keeping its
-connections: TorchServe for a PNG, TensorFlow Serving for a digit in JSON; gRPC is asked by a client here, for digits in binary.
-Before each measurement some hundred different digits are sent at the same concurrency, and every answer's label is compared with the
-trainer's; a wrong label or another status than 2xx is a failure, and a measurement with a failure gives no figure.
+Every version is asked over REST and gRPC, by so many clients at once (concurrency) for so many digits a request (batch): in a closed
+loop, by ApacheBench and serving.load, and in an open one, at half of the rate that the closed one gave. In each round everything is
+measured once, each served figure beside its floor, so that a machine that slows down slows all of it: shares are of one round.
+
+A figure counts only if every answer was right. Over gRPC and in the open loop all answers are held against the labels that the trainer
+gave. ApacheBench sends one request again and again: every answer must have the status and the length, every body that it prints as a
+whole is held against the labels (serving.load.ab says which those are), and all requests are sent and checked at the same concurrency
+before and after it. One that is wrong, and the row has a sentence and no figure.
+
+A share of the limit (serving.limit) above 1 is what a server gains that puts requests together, a share of the floor (serving.floor)
+near 1 says that there is nothing left to gain in the model.
 """
 
-import io
 import itertools
+import shutil
 import statistics
-import sys
-import tempfile
-from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any, Literal, NamedTuple
 
-import httpx
 import numpy as np
-import orjson
-import typer
-from PIL import Image
-from rich.table import Table
+from filelock import FileLock, Timeout
 from safetensors.numpy import load_file
 
-from serving.load import ab, grpc_rate
-from serving.server import Server, Version
-from serving.stage import private_settings, running, train
+from serving.benchmark_table import tabulate
+from serving.comparison import CONFIDENCE, compare
+from serving.floor import floors, mark
+from serving.limit import Forward, forward, images_per_second
+from serving.load import Figures
+from serving.machine import describe, pinned
+from serving.requests import Requests, batches
+from serving.server import PROTOCOLS, Protocol, Server, Version
+from serving.servers import connect, server_of
 from windtunnel.errors import WindtunnelError
-from windtunnel.measure import keep, load_before, spread
-from windtunnel.program import run_program
+from windtunnel.files import write_atomically, write_json
+from windtunnel.measure import load_before
 from windtunnel.run import git_commit
-from windtunnel.settings import ROOT, Settings, load_settings
-from windtunnel.tables import render
+from windtunnel.settings import ROOT, Settings
 
-CONCURRENCIES = (1, 10, 50)
-CHECKED = 128  # requests whose labels are compared, before each measurement
-STOCK = "stock"
-
-AIMS: Mapping[tuple[str, str], Mapping[int, float]] = {
-    ("torchserve", "tuned"): {1: 0.7, 10: 1.5, 50: 2.5},
-    ("tfserving", "batching"): {10: 2.0, 50: 2.0},
-    ("tfserving", "tuned"): {10: 2.0, 50: 2.0},
-}
-"""What a configuration's rate should be, as a multiple of the stock configuration's, by concurrency."""
+Say = Callable[[str], None]
 
 
-@dataclass(frozen=True)
-class Rest:
-    """Digits over REST: a body each, and how to read the label in the JSON of an answer."""
+class Cell(NamedTuple):
+    """How a server is asked: by how many clients at once, for how many images a request."""
 
-    url: str
-    content_type: str
-    headers: Mapping[str, str]
-    bodies: list[bytes]
-    label: Callable[[Any], int]
-
-    def check(self, labels: np.ndarray, concurrency: int) -> None:
-        """Send digits at this concurrency and compare the labels."""
-        with httpx.Client(trust_env=False, verify=False, timeout=30) as client, ThreadPoolExecutor(concurrency) as threads:
-
-            def ask(number: int) -> None:
-                index = number % len(self.bodies)
-                headers = {"Content-Type": self.content_type, **self.headers}
-                response = client.post(self.url, content=self.bodies[index], headers=headers)
-                if not response.is_success:
-                    raise WindtunnelError(f"{self.url} answers {response.status_code}: {response.text[:200]}")
-                if (found := self.label(response.json())) != labels[index]:
-                    raise WindtunnelError(f"{self.url} says {found} of a digit of which the trainer says {labels[index]}")
-
-            list(threads.map(ask, range(CHECKED)))
-
-    def rate(self, labels: np.ndarray, concurrency: int, seconds: int) -> float:
-        """Answers a second."""
-        self.check(labels, concurrency)
-        with tempfile.NamedTemporaryFile() as body:
-            body.write(self.bodies[0])
-            body.flush()
-            headers = [f"{name}: {value}" for name, value in self.headers.items()]
-            return ab(self.url, Path(body.name), self.content_type, headers, concurrency, seconds)
+    concurrency: int
+    batch: int
 
 
-@dataclass(frozen=True)
-class Grpc:
-    """Digits over gRPC: a message each, and how to read the label in an answer."""
+CELLS_SHORT = (Cell(1, 1), Cell(10, 1), Cell(50, 1), Cell(1, 8), Cell(1, 32))
+"""For every training run."""
 
-    address: str
-    method: str
-    messages: list[bytes]
-    label: Callable[[bytes], int]
+ROUNDS = 5
 
-    def rate(self, labels: np.ndarray, concurrency: int, seconds: int) -> float:
-        """Answers a second; every label is compared."""
+USUAL_CELL = Cell(10, 1)
+"""Where two versions are compared; from its rate in the closed loop that of the open one follows, so without it there is no open loop."""
 
-        def right(index: int, answer: bytes) -> bool:
-            return self.label(answer) == labels[index]
-
-        for length in (min(seconds, 0.5), seconds):  # the first is not counted
-            rate = grpc_rate(self.address, self.method, self.messages, right, concurrency, length)
-        return rate
+OPEN_SHARE = 0.5
+OPEN_MOST = 500.0  # requests a second, which the generator sends in time beside a server on two cores
+TIMES = 1.8  # a measurement takes longer than its seconds: it warms up and checks
 
 
-@dataclass(frozen=True)
-class Contestant:
-    """One line of the table: a server as it is configured, asked over a protocol."""
+@dataclass
+class Row:
+    """One way to ask a version, and what was found: a value a round in each list. Without limits or floors those lists are empty."""
 
-    server: str
-    configuration: str
-    protocol: str
-    ask: Rest | Grpc
-    labels: np.ndarray
-    rates: dict[int, list[float | None]] = field(default_factory=lambda: {concurrency: [] for concurrency in CONCURRENCIES})
-    failures: list[str] = field(default_factory=list)
+    version: Version
+    protocol: Protocol
+    loop: Literal["closed", "open"]
+    cell: Cell
+    offered: float | None = None
+    figures: list[Figures] = field(default_factory=list)
+    limits: list[float] = field(default_factory=list)
+    floors: list[float] = field(default_factory=list)
+    invalid: str | None = None
 
-    def measure(self, concurrency: int, seconds: int) -> None:
-        """Add a rate, or a failure and no rate."""
+    def add(self, figures: Figures, limit: float | None, floor: float | None) -> None:
+        """Add what a round found."""
+        self.figures.append(figures)
+        self.limits += [] if limit is None else [limit]
+        self.floors += [] if floor is None else [floor]
+
+    def result(self) -> dict[str, Any]:
+        """The row for the result; an invalid one holds no figure."""
+        figures = [] if self.invalid else self.figures
+        rates = [each.requests_per_second for each in figures]
+        limits, floors = (values if len(values) == len(rates) else [] for values in (self.limits, self.floors))
+        return {
+            "model": self.version.name,
+            "version": self.version.number,
+            "framework": _framework(self.version),
+            "server": server_of(self.version.name),
+            "protocol": self.protocol,
+            "loop": self.loop,
+            "concurrency": self.cell.concurrency,
+            "batch": self.cell.batch,
+            "offered": self.offered,
+            "requests_per_second": rates,
+            "p50": [each.p50 for each in figures],
+            "p99": [each.p99 for each in figures],
+            "limit": limits,
+            "floor": floors,
+            "share_of_limit": _share([rate * self.cell.batch for rate in rates], limits),
+            "share_of_floor": _share(rates, floors),
+            "invalid": self.invalid,
+        }
+
+
+class Bench:
+    """What takes part in a benchmark: servers, versions, and the requests to them."""
+
+    def __init__(self, settings: Settings, versions: Sequence[Version], seconds: float, say: Say) -> None:
+        """Take no measure yet.
+
+        Raises:
+            WindtunnelError: a server does not answer, a version is not loaded, or ApacheBench is not installed.
+        """
+        self.seconds = seconds
+        self.say = say
+        self.servers = {name: connect(name, settings) for name in sorted({server_of(version.name) for version in versions})}
+        self.floors: dict[str, Version] = {}
+        self._forwards: dict[Version, Forward | None] = {}
+        self._golden = {version: load_file(version.directory / "golden.safetensors") for version in versions}
+        if not shutil.which("ab"):
+            raise WindtunnelError("ab, which measures over REST, is not installed: apt-get install apache2-utils")
+        for version in versions:
+            server = self.server(version)
+            if version.number not in server.served(version.name).versions:
+                loads = f"`windtunnel deploy {version.name}@{version.number}` loads it, and lets users get it"
+                raise WindtunnelError(f"{version} is not loaded on {server.name}: {loads}")
+
+    def server(self, version: Version) -> Server:
+        """The server of a version."""
+        return self.servers[server_of(version.name)]
+
+    def requests(self, version: Version, protocol: Protocol, batch: int) -> Requests:
+        """Requests for the golden set."""
+        golden = self._golden[version]
+        return self.server(version).requests(version.name, batches(golden["image"], golden["label"], batch), version.number, protocol)
+
+    def floor(self, version: Version, protocol: Protocol, cell: Cell) -> float | None:
+        """Requests a second that the server of a version answers without a model; None where it has no floor."""
+        server = self.server(version)
+        if server.name not in self.floors:
+            return None
+        floor, golden = self.floors[server.name], self._golden[version]
+        images = mark(golden["image"], golden["label"])
         try:
-            self.rates[concurrency].append(self.ask.rate(self.labels, concurrency, seconds))
+            requests = server.requests(floor.name, batches(images, golden["label"], cell.batch), floor.number, protocol)
+            return requests.closed(cell.concurrency, self.seconds).requests_per_second
         except WindtunnelError as error:
-            self.rates[concurrency].append(None)
-            self.failures.append(f"concurrency {concurrency}: {error}")
+            self.say(f"{server.name} is measured without its floor: {error}")
+            del self.floors[server.name]
+            return None
+
+    def limit(self, version: Version, batch: int) -> float | None:
+        """Images a second that a version's artefact computes in process; None where it cannot be computed here."""
+        golden = self._golden[version]
+        places = np.arange(batch) % len(golden["image"])
+        try:
+            if version not in self._forwards:
+                self._forwards[version] = forward(version)
+            compute = self._forwards[version]
+            return None if compute is None else images_per_second(compute, golden["image"][places], golden["label"][places], self.seconds)
+        except WindtunnelError as error:
+            self.say(f"{version} is measured without its limit: {error}")
+            self._forwards[version] = None
+            return None
 
 
-def program(server: str, configuration: str) -> list[str]:
-    """The command that starts a server in a configuration, which is the one the platform has if it is `tuned`."""
-    if configuration == "tuned":
-        return [sys.executable, "-m", f"serving.{server}.serve"]
-    value = {
-        ("torchserve", STOCK): "config.STOCK",
-        ("tfserving", STOCK): "('--enable_batching=false',)",
-        ("tfserving", "batching"): "('--enable_batching=true', *serve.SMALL)",
-    }[server, configuration]
-    imports = f"from serving.{server} import config, serve; from windtunnel.settings import load_settings"
-    return [sys.executable, "-c", f"{imports}; serve.serve(load_settings(), {value})"]
+def measure(
+    settings: Settings, versions: Sequence[Version], cells: Sequence[Cell], rounds: int, seconds: float, say: Say
+) -> dict[str, Any]:
+    """Measure versions that are loaded, each asked for by its number. Ctrl-C ends it early: the result is what there is, and `partial`.
+
+    Args:
+        settings: where the servers are.
+        versions: of different models, with `golden.safetensors` and the artefact in their directories.
+        cells: how they are asked; with `USUAL_CELL`, in an open loop too.
+        rounds: how often everything is measured.
+        seconds: of each measurement.
+        say: called with a line of progress.
+
+    Returns:
+        What `bench.json` holds, see `README.md`.
+
+    Raises:
+        WindtunnelError: a server does not answer, a version is not loaded, or ApacheBench is not installed.
+    """
+    with _alone(settings, versions, rounds, seconds, say) as (bench, result):
+        ordered = sorted(versions, key=lambda version: server_of(version.name))  # those that share a floor beside each other
+        rows = [Row(version, protocol, "closed", cell) for cell in cells for protocol in PROTOCOLS for version in ordered]
+        if USUAL_CELL in cells:
+            rows += [Row(version, protocol, "open", USUAL_CELL) for protocol in PROTOCOLS for version in ordered]
+        try:
+            with floors(bench.servers.values(), say) as bench.floors:
+                for number in range(rounds):
+                    _round(bench, rows, f"round {number + 1}/{rounds}")
+        except KeyboardInterrupt:
+            result["partial"] = True
+        result["rows"] = [row.result() for row in rows]
+        return result
+
+
+def compare_versions(
+    settings: Settings, version: Version, against: Version, cells: Sequence[Cell], rounds: int, seconds: float, say: Say
+) -> dict[str, Any]:
+    """Is a version faster or slower than another of its model? Measured in turn; the result is like that of `measure`, with no rows."""
+    with _alone(settings, [against, version], rounds, seconds, say) as (bench, result):
+        try:
+            for cell, protocol in itertools.product(cells, PROTOCOLS):
+                found = _compare(bench, version, against, protocol, cell, rounds)
+                result["comparisons"].append(found)
+                say(f"{_describe(version, protocol, 'closed', cell)}  {found['invalid'] or found['verdict']}")
+        except KeyboardInterrupt:
+            result["partial"] = True
+        return result
+
+
+def write(result: Mapping[str, Any], file: Path) -> str:
+    """Write a result as JSON into `file` and as tables into the file beside it that ends in `.txt`; return the tables."""
+    text = tabulate(result)
+    write_json(file, result)
+    write_atomically(file.with_suffix(".txt"), text.encode())
+    return text
+
+
+def seconds_needed(versions: Sequence[Version], cells: Sequence[Cell], rounds: int, seconds: float) -> float:
+    """How long `measure` takes, about."""
+    servers = len({server_of(version.name) for version in versions})
+    asked = len(PROTOCOLS) * (len(cells) * (len(versions) + servers) + len(versions) * (USUAL_CELL in cells))
+    computed = len(versions) * len({cell.batch for cell in cells})
+    return rounds * seconds * (TIMES * asked + computed)
 
 
 @contextmanager
-def torchserve(version: Version, home: Path, configuration: str) -> Iterator[list[Contestant]]:
-    """TorchServe in a configuration, with the version as the champion."""
-    from serving.torchserve.config import STOCK as STOCK_CONFIG
-    from serving.torchserve.config import TUNED
-    from serving.torchserve.server import TorchServe
-    from serving.torchserve.tokens import authorization
-
-    settings = private_settings(home)
-    server = TorchServe(settings, STOCK_CONFIG if configuration == STOCK else TUNED)
-    golden = load_file(version.directory / "golden.safetensors")
-    with serving(version, settings, server, configuration):
-        url = f"{server.inference}/predictions/{version.name}"
-        headers = authorization(server.tokens.get("inference"))
-        ask = Rest(url, "image/png", headers, [_png(image) for image in golden["image"]], _torchserve_label)
-        yield [Contestant("torchserve", configuration, "REST, PNG", ask, golden["label"])]
+def _alone(
+    settings: Settings, versions: Sequence[Version], rounds: int, seconds: float, say: Say
+) -> Iterator[tuple[Bench, dict[str, Any]]]:
+    """One benchmark at a time, on a quiet machine, on cores of its own: who takes part, and the result, in which nothing is found yet."""
+    started = datetime.now(UTC).isoformat(timespec="seconds")
+    bench = Bench(settings, versions, seconds, say)
+    models = {each.name: {"framework": _framework(each), "version": each.number, "server": server_of(each.name)} for each in versions}
+    with _turn(settings, say), pinned() as cores:
+        machine = describe(settings, bench.servers, load_before(), cores)
+        head = {"commit": git_commit(ROOT), "started": started, "partial": False, "rounds": rounds, "seconds": seconds, "machine": machine}
+        yield bench, {**head, "models": models, "rows": [], "comparisons": []}
 
 
 @contextmanager
-def tfserving(version: Version, home: Path, configuration: str) -> Iterator[list[Contestant]]:
-    """The embedded TensorFlow Serving in a configuration, with the version as the champion."""
-    from serving.tfserving.client import from_tensor, to_tensor
-    from serving.tfserving.protos import ModelSpec, PredictRequest, PredictResponse
-    from serving.tfserving.server import TFServing
-
-    def message(image: np.ndarray) -> bytes:
-        return PredictRequest(model_spec=ModelSpec(name=version.name), inputs={"image": to_tensor(image[None])}).SerializeToString()
-
-    def label(answer: bytes) -> int:
-        return int(from_tensor(PredictResponse.FromString(answer).outputs["logits"]).argmax())
-
-    settings = private_settings(home)
-    golden = load_file(version.directory / "golden.safetensors")
-    with serving(version, settings, TFServing(settings), configuration):
-        url = f"{settings.tfserving_url}/v1/models/{version.name}:predict"
-        bodies = [orjson.dumps({"instances": image[None].tolist()}) for image in golden["image"]]
-        rest = Rest(url, "application/json", {}, bodies, lambda answer: int(np.argmax(answer["predictions"][0]["logits"])))
-        grpc = Grpc(
-            settings.tfserving_grpc, "/tensorflow.serving.PredictionService/Predict", [message(image) for image in golden["image"]], label
-        )
-        yield [
-            Contestant("tfserving", configuration, "REST, JSON", rest, golden["label"]),
-            Contestant("tfserving", configuration, "gRPC", grpc, golden["label"]),
-        ]
-
-
-@contextmanager
-def serving(version: Version, settings: Settings, server: Server, configuration: str) -> Iterator[None]:
-    """A server in a configuration, with the version as the champion."""
-    with running(program(server.name, configuration), settings, server):
-        server.load(version)
-        server.promote(version.name, version.number)
+def _turn(settings: Settings, say: Say) -> Iterator[None]:
+    """Two benchmarks at once would measure each other, and share a floor that the first withdraws."""
+    file = settings.serving / "locks" / "benchmark"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(file)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        say("waiting for another benchmark to end")
+        lock.acquire()
+    try:
         yield
+    finally:
+        lock.release()
 
 
-def _torchserve_label(answer: Any) -> int:
-    """Of our handler, which says it, or of the stock one, which gives the probabilities."""
-    return answer["label"] if isinstance(answer, dict) else int(np.argmax(answer))
+def _round(bench: Bench, rows: Sequence[Row], name: str) -> None:
+    """Measure every row that is still valid once: first the limits, then, server by server, each way to ask it and its floor."""
+    valid = [row for row in rows if not row.invalid]
+    limits = {key: bench.limit(*key) for key in dict.fromkeys((row.version, row.cell.batch) for row in valid)}
+    for (loop, _, _, _), group in itertools.groupby(valid, lambda row: (row.loop, row.cell, row.protocol, server_of(row.version.name))):
+        found = [(row, figures) for row in group if (figures := _figures(bench, rows, row, name))]
+        if not found:
+            continue
+        first = found[0][0]
+        floor = bench.floor(first.version, first.protocol, first.cell) if loop == "closed" else None
+        for row, figures in found:
+            row.add(figures, limits[row.version, row.cell.batch] if loop == "closed" else None, floor)
 
 
-def _png(image: np.ndarray) -> bytes:
-    stream = io.BytesIO()
-    Image.fromarray(image[:, :, 0].astype(np.uint8)).save(stream, "PNG")
-    return stream.getvalue()
+def _figures(bench: Bench, rows: Sequence[Row], row: Row, name: str) -> Figures | None:
+    """What one measurement of a row finds; nothing of a row that is invalid from then on."""
+    requests = bench.requests(row.version, row.protocol, row.cell.batch)
+    try:
+        if row.loop == "closed":
+            found = requests.closed(row.cell.concurrency, bench.seconds)
+        else:
+            row.offered = row.offered or _rate_to_offer(rows, row)
+            found = requests.open(row.offered, bench.seconds)
+    except WindtunnelError as error:
+        row.invalid = str(error)
+    said = row.invalid or f"{found.requests_per_second:,.0f} requests/s"
+    bench.say(f"{name}  {_describe(row.version, row.protocol, row.loop, row.cell)}  {said}")
+    return None if row.invalid else found
 
 
-def compare(contestants: list[Contestant], rounds: int, seconds: int) -> None:
-    """Measure every contestant at every concurrency once a round."""
-    for number, concurrency, contestant in itertools.product(range(rounds), CONCURRENCIES, contestants):
-        contestant.measure(concurrency, seconds)
-        rate = contestant.rates[concurrency][-1]
-        found = contestant.failures[-1] if rate is None else f"{rate:7.0f}/s"
-        what = f"{contestant.server:10}  {contestant.configuration:8}  {contestant.protocol:10}  concurrency {concurrency:2}"
-        print(f"round {number + 1}/{rounds}  {what}  {found}", flush=True)
+def _rate_to_offer(rows: Sequence[Row], row: Row) -> float:
+    """Half of what the same version gave in the closed loop just before."""
+    key = (row.version, row.protocol, "closed", USUAL_CELL)
+    closed = next(each for each in rows if (each.version, each.protocol, each.loop, each.cell) == key)
+    if closed.invalid:
+        raise WindtunnelError(f"the closed loop, of whose rate the open one takes half, has none: {closed.invalid}")
+    return float(max(1, round(min(OPEN_MOST, OPEN_SHARE * closed.figures[-1].requests_per_second))))
 
 
-def summarise(contestants: list[Contestant]) -> list[dict[str, Any]]:
-    """A row a contestant and concurrency: the rates, the median ratio to the stock configuration's in the same round, and its aim."""
-    stock = {(each.server, each.protocol): each for each in contestants if each.configuration == STOCK}
-    rows = []
-    for each, concurrency in itertools.product(contestants, CONCURRENCIES):
-        beside = stock[each.server, each.protocol]
-        pairs = zip(each.rates[concurrency], beside.rates[concurrency], strict=True)
-        ratios = [mine / theirs for mine, theirs in pairs if mine is not None and theirs is not None]
-        rates = [rate for rate in each.rates[concurrency] if rate is not None]
-        rows.append({
-            "server": each.server,
-            "configuration": each.configuration,
-            "protocol": each.protocol,
-            "concurrency": concurrency,
-            "rates": rates,
-            "ratio": statistics.median(ratios) if ratios else None,
-            "aim": AIMS.get((each.server, each.configuration), {}).get(concurrency),
-        })  # fmt: skip
-    return rows
+def _compare(bench: Bench, version: Version, against: Version, protocol: Protocol, cell: Cell, rounds: int) -> dict[str, Any]:
+    a, b = (bench.requests(each, protocol, cell.batch) for each in (against, version))
+
+    def rate(requests: Requests) -> float:
+        return requests.closed(cell.concurrency, bench.seconds).requests_per_second
+
+    found: dict[str, Any] = dict.fromkeys(("ratio", "low", "high", "verdict"))
+    invalid = None
+    try:
+        found |= asdict(compare(lambda: rate(a), lambda: rate(b), rounds))
+    except WindtunnelError as error:
+        invalid = str(error)
+    return {
+        "model": version.name,
+        "version": version.number,
+        "against": against.number,
+        "server": bench.server(version).name,
+        "protocol": protocol,
+        "concurrency": cell.concurrency,
+        "batch": cell.batch,
+        "confidence": CONFIDENCE,
+        "rounds": rounds,
+        **found,
+        "invalid": invalid,
+    }
 
 
-def tabulate(rows: list[dict[str, Any]], seconds: int) -> Table:
-    """The comparison for people: medians, and the spread of the rounds in brackets."""
-    table = Table(title=f"Answers a second, one digit a request, {seconds} s a measurement")
-    for heading in ("server", "configuration", "protocol", "concurrency", "answers/s", "× stock", "aim"):
-        table.add_column(heading, justify="left" if heading in ("server", "configuration", "protocol") else "right")
-    for row in rows:
-        table.add_row(
-            row["server"],
-            row["configuration"],
-            row["protocol"],
-            str(row["concurrency"]),
-            spread(row["rates"]) if row["rates"] else "failed",
-            "" if row["ratio"] is None else f"{row['ratio']:.2f}",
-            "" if row["aim"] is None else f"{row['aim']:g}",
-        )
-    return table
+def _framework(version: Version) -> str:
+    return version.name.rpartition("-")[2]
 
 
-def main(
-    rounds: Annotated[int, typer.Option(help="Rounds of the comparison.", min=1)] = 5,
-    seconds: Annotated[int, typer.Option(help="Of each measurement.", min=1)] = 4,
-) -> None:
-    """Measure, print the table, write `serve.json` and `serve.txt` into the platform's `benchmarks` folder."""
-    home = load_settings().home
-    load = load_before()
-    with tempfile.TemporaryDirectory() as place, ExitStack() as servers:
-        print("training a version for each server", flush=True)
-        torch, tensorflow = (train(framework, 1, Path(place)) for framework in ("pytorch", "tensorflow"))
-        contestants: list[Contestant] = []
-        for configuration in (STOCK, "tuned"):
-            contestants += servers.enter_context(torchserve(torch, Path(place) / f"torchserve-{configuration}", configuration))
-        for configuration in (STOCK, "batching", "tuned"):
-            contestants += servers.enter_context(tfserving(tensorflow, Path(place) / f"tfserving-{configuration}", configuration))
-        compare(contestants, rounds, seconds)
-    rows = summarise(contestants)
-    failures = [f"{each.server} {each.configuration} {each.protocol}, {failure}" for each in contestants for failure in each.failures]
-    result = {"commit": git_commit(ROOT), "load_before": load, "rounds": rounds, "seconds": seconds, "rows": rows, "failures": failures}
-    text = render(tabulate(rows, seconds))
-    keep(home, "serve", result, text)
-    print(text)
-    if failures:
-        raise WindtunnelError(f"{len(failures)} measurements failed; the first: {failures[0]}")
+def _share(values: Sequence[float], of: Sequence[float]) -> float | None:
+    """The median of the rounds' ratios."""
+    return statistics.median(value / whole for value, whole in zip(values, of, strict=True)) if values and of else None
 
 
-if __name__ == "__main__":
-    run_program(main)
+def _describe(version: Version, protocol: Protocol, loop: str, cell: Cell) -> str:
+    return f"{version.name:18} {protocol:4}  {loop:6}  {cell.concurrency:2} clients  batch {cell.batch:2}"

@@ -1,6 +1,7 @@
 """The commands that serving adds to `windtunnel`. What they need is imported when they run: the command line answers at once."""
 
 import getpass
+import json
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -13,7 +14,10 @@ from windtunnel.output import Json, print_json, print_table
 
 if TYPE_CHECKING:
     from serving.release import Cause, Release
-    from serving.server import Served
+    from serving.server import Served, Version
+    from windtunnel.settings import Settings
+
+INTERRUPTED = 130  # the exit status of a program that Ctrl-C ended
 
 Name = Annotated[str, typer.Argument(help="The registered model, such as lenet5-pytorch.")]
 Why = Annotated[str, typer.Option(help="The reason, for the audit log.")]
@@ -125,6 +129,88 @@ def models(as_json: Json = False) -> None:
         for known in versions
     ]
     print_table(["model", "version", "aliases", "served", "accuracy", "DAG run", "commit", "data", "created"], rows)
+
+
+def bench(
+    names: Annotated[
+        list[str] | None, typer.Argument(help="NAME alone is its champion; nothing, every champion.", metavar="[NAME[@VERSION|@ALIAS]]…")
+    ] = None,
+    against: Annotated[int | None, typer.Option(help="Say whether the one named is faster or slower than this version of it.")] = None,
+    concurrency: Annotated[str | None, typer.Option(help="Clients at once: 1,10,50; against a version 10.")] = None,
+    batch: Annotated[str | None, typer.Option(help="Images a request: 1,8,32; against a version 1.")] = None,
+    rounds: Annotated[int | None, typer.Option(help="How often everything is measured: 5; against a version 50.", min=1)] = None,
+    seconds: Annotated[float | None, typer.Option(help="Of each measurement: 1; against a version 0.1.", min=0.05)] = None,
+    as_json: Json = False,
+) -> None:
+    """Measure served models: requests a second and latencies over each protocol, every answer checked. Ctrl-C keeps what there is."""
+    from serving.benchmark import ROUNDS, USUAL_CELL, Cell, compare_versions, measure, seconds_needed, write
+    from serving.benchmark_table import tabulate
+    from serving.comparison import ROUNDS as COMPARED_ROUNDS
+    from serving.release import Release
+    from windtunnel.settings import load_settings
+
+    def say(line: str) -> None:
+        print(line, file=sys.stderr, flush=True)
+
+    settings = load_settings()
+    together = _numbers("--concurrency", concurrency) or ([1, 10, 50] if against is None else [USUAL_CELL.concurrency])
+    sizes = _numbers("--batch", batch) or ([1, 8, 32] if against is None else [USUAL_CELL.batch])
+    cells = [Cell(clients, images) for images in sizes for clients in together]
+    rounds = rounds or (ROUNDS if against is None else COMPARED_ROUNDS)
+    seconds = seconds or (1.0 if against is None else 0.1)
+    chosen = _to_measure(settings, names or [], against)
+    if against is None:
+        say(f"this takes about {seconds_needed(chosen, cells, rounds, seconds) / 60:.0f} minutes; Ctrl-C keeps what there is by then")
+        result = measure(settings, chosen, cells, rounds, seconds, say)
+    else:
+        other = Release(settings, chosen[0].name).fetch(against)
+        result = compare_versions(settings, chosen[0], other, cells, rounds, seconds, say)
+    print(json.dumps(result, indent=2, sort_keys=True) if as_json else tabulate(result), flush=True)
+    file = settings.home / "benchmarks" / "bench.json"
+    try:
+        write(result, file)
+    except OSError as error:  # in a container that cannot write there
+        say(f"warning: {file} cannot be written ({error.strerror}): what is printed here is all there is")
+    if result["partial"]:
+        raise typer.Exit(INTERRUPTED)
+    measured = [*result["rows"], *result["comparisons"]]
+    if invalid := [row["invalid"] for row in measured if row["invalid"]]:
+        raise WindtunnelError(f"{len(invalid)} of {len(measured)} measurements give no figure, the first: {invalid[0]}")
+
+
+def _to_measure(settings: "Settings", names: list[str], against: int | None) -> "list[Version]":
+    """The versions that a benchmark is asked for, with their files.
+
+    Raises:
+        WindtunnelError: there are none such, or two of one model.
+    """
+    from serving.release import Release
+    from serving.servers import find_server
+    from windtunnel import registry, tracking
+
+    with tracking.reachable(settings):
+        mlflow = tracking.client(settings)
+        if names:
+            known = [registry.resolve(mlflow, name if "@" in name else f"{name}@champion") for name in names]
+        else:
+            known = [each for each in registry.list_versions(mlflow) if "champion" in each.aliases and find_server(each.name)]
+    if not known:
+        raise WindtunnelError("no model has a champion yet: `windtunnel run lenet5` trains and releases some")
+    if len({each.name for each in known}) < len(known):
+        raise WindtunnelError(f"{', '.join(names)} are versions of one model: NAME@VERSION --against VERSION compares two")
+    if against is not None and len(names) != 1:
+        raise WindtunnelError(f"--against compares two versions of one model: name one, such as {known[0].name}, not {len(names)}")
+    return [Release(settings, each.name).fetch(each.version) for each in known]
+
+
+def _numbers(flag: str, text: str | None) -> list[int]:
+    """What a flag such as 1,10,50 holds, each once; nothing where it is not given."""
+    if text is None:
+        return []
+    words = [word.strip() for word in text.split(",")]
+    if not all(word.isdecimal() and int(word) for word in words):
+        raise WindtunnelError(f"{flag} is {text!r}: give whole numbers from 1, such as 1,10,50")
+    return list(dict.fromkeys(map(int, words)))
 
 
 def _served(name: str) -> "Served | None":

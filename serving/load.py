@@ -1,13 +1,18 @@
-"""Load generators: at a constant rate, and as fast as answers come."""
+"""Load generators: a closed loop, in which so many clients each send when they have their answer, and an open one, at a constant rate.
+
+ApacheBench is the closed loop over REST. Neither Debian nor PyPI has one for gRPC that looks into the answers (h2load takes an error of
+gRPC for a success), nor an open one that counts from the intended time, so these two are here.
+"""
 
 import asyncio
 import functools
 import itertools
 import re
 import subprocess
+import tempfile
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +24,22 @@ import numpy as np
 from windtunnel.errors import WindtunnelError
 
 THREADS = 64  # requests of an open loop that can be on their way at once
+SECONDS = 30  # an answer may take
+FEWEST = 64  # requests ApacheBench must send: of 50 and fewer it reads percentiles past their end
+LENGTHS = 0.1  # by which the length of an answer may differ from the first's: floats have more or fewer digits, errors other lengths
+MORE = 1 << 20  # answers that are told apart; the same bytes are looked into once
+
+Check = Callable[[int, bytes], None]
+"""Looks into the answer, its bytes, to a request, its index, and raises WindtunnelError where it is wrong."""
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What a measurement found: requests a second, and the median and 99th percentile of their latencies in seconds."""
+
+    requests_per_second: float
+    p50: float
+    p99: float
 
 
 @dataclass(frozen=True)
@@ -79,27 +100,98 @@ class OpenLoop:
         self.samples.append(Sample(intended, sent, time.perf_counter(), answer))
 
 
-def ab(url: str, body: Path, content_type: str, headers: Sequence[str], concurrency: int, seconds: int) -> float:
-    """Answers a second by ApacheBench, keeping connections alive. https://httpd.apache.org/docs/current/programs/ab.html
+def open_loop(ask: Callable[[int], Any], rate: float, warm_up: float, seconds: float) -> Figures:
+    """Ask at a constant rate; latencies count from the intended time.
+
+    Args:
+        ask: called on a thread with the number of the request; what it raises makes the figures void.
+        rate: requests a second.
+        warm_up: seconds before those that count.
+        seconds: that count.
 
     Raises:
-        WindtunnelError: it cannot be started, a request failed, or an answer had another status than 2xx.
+        WindtunnelError: a request failed.
     """
-    flags = ["-k", "-l", "-q", "-s", "30", "-c", concurrency, "-t", seconds, "-n", 10_000_000]  # -t would make -n 50,000
-    given = [word for header in headers for word in ("-H", header)]
-    command = ["ab", *flags, "-p", body, "-T", content_type, *given, url]
+    with OpenLoop(ask, rate) as load:
+        time.sleep(warm_up + seconds)
+    if failures := [sample.answer for sample in load.samples if isinstance(sample.answer, Exception)]:
+        raise WindtunnelError(f"{len(failures)} of {len(load.samples)} requests failed, the first: {failures[0]}") from failures[0]
+    start = min(sample.intended for sample in load.samples) + warm_up
+    counted = [sample for sample in load.samples if sample.intended >= start]
+    took = max(sample.answered for sample in counted) - start
+    return _figures(len(counted) / took, [sample.latency for sample in counted])
+
+
+def ab(
+    url: str, body: bytes, content_type: str, headers: Mapping[str, str], concurrency: int, requests: int, check: Callable[[bytes], None]
+) -> Figures:
+    """Ask by ApacheBench, one and the same request, keeping connections alive.
+
+    It prints of each answer the header, and what came with it of the body, 2 kB at most. Every answer must have a status 2xx and, give or
+    take a tenth, the same length, and every body that is there as a whole is looked into. A server that sends the header before the body,
+    or a large body, escapes `check` in part: look into such answers before and after (`Requests.check`).
+    https://httpd.apache.org/docs/current/programs/ab.html
+
+    Args:
+        url: where to.
+        body: of the request.
+        content_type: of the body.
+        headers: of the request.
+        concurrency: connections.
+        requests: how many, `FEWEST` at least.
+        check: raises WindtunnelError where the body of an answer is wrong; asked once for those that are the same to the byte.
+
+    Raises:
+        WindtunnelError: it cannot be started, a request failed, or an answer is wrong.
+    """
+    requests = max(requests, FEWEST, concurrency)
+    with tempfile.TemporaryDirectory() as place:
+        sent, percentiles, printed = (Path(place, name) for name in ("body", "percentiles", "printed"))
+        sent.write_bytes(body)
+        flags = ["-k", "-l", "-q", "-v", 2, "-s", SECONDS, "-c", concurrency, "-n", requests, "-e", percentiles]
+        given = [word for name, value in headers.items() for word in ("-H", f"{name}: {value}")]
+        command = ["ab", *flags, "-p", sent, "-T", content_type, *given, url]
+        with printed.open("wb") as output:
+            _run_ab([str(word) for word in command], url, output)
+        answers, summary = _read_ab(printed.read_bytes())
+        times = dict(line.split(",") for line in percentiles.read_text().splitlines())
+    failed = _number("Failed requests", summary) + _number("Non-2xx responses", summary)
+    if failed:
+        raise WindtunnelError(f"{failed:.0f} of {_number('Complete requests', summary):.0f} requests to {url} failed")
+    _check_answers(url, answers, functools.lru_cache(MORE)(check))
+    return Figures(_number("Requests per second", summary), *(float(times[share]) / 1000 for share in ("50", "99")))
+
+
+def _run_ab(command: list[str], url: str, output: Any) -> None:
+    longest = 10 * SECONDS
     try:
-        done = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=seconds + 60)
+        done = subprocess.run(command, stdout=output, stderr=subprocess.PIPE, text=True, timeout=longest)
     except FileNotFoundError as error:
         raise WindtunnelError("ab is not installed: apt-get install apache2-utils") from error
     except subprocess.TimeoutExpired as error:
-        raise WindtunnelError(f"ab has not ended {url} after {seconds + 60} s") from error
+        raise WindtunnelError(f"ab has not ended {url} after {longest} s") from error
     if done.returncode:
         raise WindtunnelError(f"ab ended with status {done.returncode} on {url}: {done.stderr.strip()[-200:]}")
-    failed = _number("Failed requests", done.stdout) + _number("Non-2xx responses", done.stdout)
-    if failed:
-        raise WindtunnelError(f"{failed:.0f} of {_number('Complete requests', done.stdout):.0f} requests to {url} failed")
-    return _number("Requests per second", done.stdout)
+
+
+def _read_ab(printed: bytes) -> tuple[list[bytes], str]:
+    """The answers, as far as they were printed, and the summary."""
+    first, *answers = printed.split(b"LOG: header received:\n")
+    before, end, summary = (answers[-1] if answers else first).rpartition(b"\n..done\n")
+    return [*answers[:-1], before], (end + summary).decode(errors="replace")
+
+
+def _check_answers(url: str, answers: Sequence[bytes], check: Callable[[bytes], None]) -> None:
+    expected = 0
+    for answer in answers:
+        header, _, body = answer.partition(b"\r\n\r\n")
+        found = re.search(rb"^content-length:\s*(\d+)", header, re.IGNORECASE | re.MULTILINE)
+        length = int(found[1]) if found else 0
+        if len(body.rstrip(b"\n")) >= length or len(body) > length:
+            check(body[:length])
+        expected = expected or length
+        if abs(length - expected) > LENGTHS * expected:
+            raise WindtunnelError(f"{url} gave an answer of {expected} bytes, and one of {length} to the same request: {body[:200]!r}")
 
 
 def _number(name: str, output: str) -> float:
@@ -107,52 +199,83 @@ def _number(name: str, output: str) -> float:
     return float(found[1]) if found else 0.0
 
 
-def grpc_rate(
-    address: str, method: str, requests: Sequence[bytes], check: Callable[[int, bytes], bool], concurrency: int, seconds: float
-) -> float:
-    """Answers a second over one gRPC channel.
+def grpc_closed_loop(
+    address: str,
+    method: str,
+    metadata: Mapping[str, str],
+    requests: Sequence[bytes],
+    check: Check,
+    concurrency: int,
+    seconds: tuple[float, float],
+) -> Figures:
+    """Ask over one gRPC channel.
 
     Args:
         address: host and port.
         method: as `/package.Service/Method`.
+        metadata: of each request.
         requests: messages, sent in turn.
-        check: whether an answer, its bytes, is right for a request, its index; asked once for those that are the same to the byte.
+        check: asked once for answers to a request that are the same to the byte.
         concurrency: requests on their way at once.
-        seconds: for how long.
+        seconds: of warming up, and that count.
 
     Raises:
         WindtunnelError: an answer is an error, or wrong.
     """
-    return asyncio.run(_grpc_rate(address, method, requests, check, concurrency, seconds))
+    return asyncio.run(_grpc_closed_loop(address, method, tuple(metadata.items()), requests, check, concurrency, *seconds))
 
 
-async def _grpc_rate(
-    address: str, method: str, requests: Sequence[bytes], check: Callable[[int, bytes], bool], concurrency: int, seconds: float
-) -> float:
+async def _grpc_closed_loop(
+    address: str,
+    method: str,
+    metadata: tuple[tuple[str, str], ...],
+    requests: Sequence[bytes],
+    check: Check,
+    concurrency: int,
+    warm_up: float,
+    seconds: float,
+) -> Figures:
     numbers = itertools.count()
-    answered = 0
-    right = functools.lru_cache(1024)(check)  # the server is on the same cores, and it is the server that is measured
+    latencies: list[float] = []
+    look_into = functools.lru_cache(MORE)(check)  # the server is on the same machine, and it is the server that is measured
 
     async with grpc.aio.insecure_channel(address, options=[("grpc.enable_http_proxy", 0)]) as channel:
         call = channel.unary_unary(method)
-
-        async def worker() -> None:
-            nonlocal answered
-            while time.perf_counter() < end:
-                index = next(numbers) % len(requests)
-                if not right(index, await call(requests[index], timeout=30)):
-                    raise WindtunnelError(f"{address} gave a wrong answer to request {index} of {len(requests)}")
-                answered += 1
-
-        start = time.perf_counter()
+        start = time.perf_counter() + warm_up
         end = start + seconds
+
+        async def client() -> None:
+            while (sent := time.perf_counter()) < end:
+                index = next(numbers) % len(requests)
+                look_into(index, await call(requests[index], timeout=SECONDS, metadata=metadata))
+                if start <= (answered := time.perf_counter()) <= end:
+                    latencies.append(answered - sent)
+
         try:
-            await asyncio.gather(*(worker() for _ in range(concurrency)))
+            await asyncio.gather(*(client() for _ in range(concurrency)))
         except grpc.aio.AioRpcError as error:
             raise WindtunnelError(f"{address} answers {error.code().name}: {error.details()}") from error
-        return answered / (time.perf_counter() - start)
+    if not latencies:
+        raise WindtunnelError(f"{address} gave no answer within {seconds:g} s: measure for longer")
+    return _figures(len(latencies) / seconds, latencies)
+
+
+def _figures(rate: float, latencies: Sequence[float]) -> Figures:
+    return Figures(rate, percentile(latencies, 50), percentile(latencies, 99))
 
 
 def percentile(values: Sequence[float], share: float) -> float:
     """The value that `share` of all are at most, as 99 per cent."""
     return float(np.percentile(values, share))
+
+
+def grpc_rate(
+    address: str, method: str, requests: Sequence[bytes], check: Callable[[int, bytes], bool], concurrency: int, seconds: float
+) -> float:
+    """Answers a second, as `grpc_closed_loop` finds them."""
+
+    def look_into(index: int, answer: bytes) -> None:
+        if not check(index, answer):
+            raise WindtunnelError(f"{address} gave a wrong answer to request {index} of {len(requests)}")
+
+    return grpc_closed_loop(address, method, {}, requests, look_into, concurrency, (0, seconds)).requests_per_second

@@ -2,13 +2,17 @@
 
 import time
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Literal, get_args
+from typing import TYPE_CHECKING, ClassVar, Literal, get_args
 
 import numpy as np
 
 from windtunnel.errors import WindtunnelError
+
+if TYPE_CHECKING:  # it imports the load generators
+    from serving.requests import Batch, Requests
 
 Protocol = Literal["rest", "grpc"]
 PROTOCOLS: tuple[Protocol, ...] = get_args(Protocol)
@@ -88,6 +92,10 @@ class Server(ABC):
             number: the version.
             protocol: `rest` or `grpc`.
         """
+
+    @abstractmethod
+    def requests(self, name: str, batches: "Sequence[Batch]", number: int | None, protocol: Protocol) -> "Requests":
+        """The requests by which users ask for each batch: what a load generator sends. The arguments are those of `predict`."""
 
     @abstractmethod
     def promote(self, name: str, number: int) -> None:

@@ -14,6 +14,7 @@ from windtunnel.files import write_atomically, write_json
 from windtunnel.settings import ROOT
 
 BUSY = 20  # per cent
+PATIENCE = 5  # times two seconds to wait for a machine that is not
 
 
 def execute(command: Iterable[Any]) -> str:
@@ -32,12 +33,11 @@ def execute(command: Iterable[Any]) -> str:
 
 
 def load_before() -> float:
-    """How busy the machine is now, in per cent; warns on stderr where that is too much to measure."""
-    load = psutil.cpu_percent(interval=2)
-    if load > BUSY:
-        print(
-            f"warning: the machine is {load:.0f} % busy before the benchmark begins; figures will be low, ratios less so", file=sys.stderr
-        )
+    """How busy the machine is now, in per cent; waits for a quiet one, but not for long, and then warns on stderr."""
+    for _ in range(PATIENCE):
+        if (load := psutil.cpu_percent(interval=2)) <= BUSY:
+            return load
+    print(f"warning: the machine is {load:.0f} % busy before the benchmark begins; figures will be low, ratios less so", file=sys.stderr)
     return load
 
 

@@ -5,7 +5,9 @@ https://github.com/tensorflow/serving/tree/master/tensorflow_serving/apis, https
 
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import grpc
 import httpx
@@ -24,10 +26,15 @@ from serving.tfserving.protos import (
     ModelVersionStatus,
     PredictionServiceStub,
     PredictRequest,
+    PredictResponse,
     ReloadConfigRequest,
     TensorProto,
 )
 
+if TYPE_CHECKING:
+    from serving.requests import Batch, Requests
+
+PREDICT = "/tensorflow.serving.PredictionService/Predict"
 STATUS_SECONDS = 5.0
 PREDICT_SECONDS = 30.0
 RELOAD_SECONDS = 60.0  # the server loads models meanwhile
@@ -104,7 +111,7 @@ class Client:
 
     def predict_rest(self, name: str, number: int | None, images: np.ndarray) -> Outputs:
         """Ask over REST, in the column format. `images`: float32 (N,28,28,1)."""
-        url = f"{self._rest_url}/{name}{'' if number is None else f'/versions/{number}'}:predict"
+        url = self._predict_url(name, number)
         body = orjson.dumps({"inputs": np.ascontiguousarray(images)}, option=orjson.OPT_SERIALIZE_NUMPY)
         try:
             response = self._http.post(url, content=body, headers={"Content-Type": "application/json"})
@@ -121,10 +128,7 @@ class Client:
 
     def predict_grpc(self, name: str, number: int | None, images: np.ndarray) -> Outputs:
         """Ask over gRPC. `images`: float32 (N,28,28,1)."""
-        request = PredictRequest(model_spec=ModelSpec(name=name, signature_name="serving_default"))
-        if number is not None:
-            request.model_spec.version.value = number
-        request.inputs["image"].CopyFrom(to_tensor(images))
+        request = _predict_request(name, number, images)
         asked = name if number is None else f"{name} version {number}"
         try:
             response = self._predictions.Predict(request, timeout=PREDICT_SECONDS)
@@ -135,11 +139,44 @@ class Client:
                 raise ServerError(f"{asked} answers {output} as {DataType.Name(tensor.dtype)}, not as DT_FLOAT; export it again")
         return {output: from_tensor(tensor) for output, tensor in response.outputs.items()}
 
+    def rest_requests(self, name: str, number: int | None, batches: "Sequence[Batch]") -> "Requests":
+        """Predict over REST as bytes, in the row format."""
+        from serving.requests import Rest
+
+        bodies = [orjson.dumps({"instances": batch.images.tolist()}) for batch in batches]
+        return Rest(bodies, [batch.labels for batch in batches], _rest_labels, self._predict_url(name, number), "application/json", {})
+
+    def grpc_requests(self, name: str, number: int | None, batches: "Sequence[Batch]") -> "Requests":
+        """Predict over gRPC as bytes."""
+        from serving.requests import Grpc
+
+        messages = [_predict_request(name, number, batch.images).SerializeToString() for batch in batches]
+        return Grpc(messages, [batch.labels for batch in batches], _grpc_labels, self._grpc_address, PREDICT, {})
+
+    def _predict_url(self, name: str, number: int | None) -> str:
+        return f"{self._rest_url}/{name}{'' if number is None else f'/versions/{number}'}:predict"
+
     def _refused(self, asked: str, error: grpc.RpcError) -> ServerError:
         code, details = error.code(), error.details()
         if code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
             return ServerError(f"tfserving at {self._grpc_address} was asked for {asked} and does not answer ({details}): start it", True)
         return ServerError(f"tfserving at {self._grpc_address} was asked for {asked} and answers {code.name}: {details}")
+
+
+def _predict_request(name: str, number: int | None, images: np.ndarray) -> PredictRequest:
+    request = PredictRequest(model_spec=ModelSpec(name=name, signature_name="serving_default"))
+    if number is not None:
+        request.model_spec.version.value = number
+    request.inputs["image"].CopyFrom(to_tensor(images))
+    return request
+
+
+def _rest_labels(answer: bytes) -> list[int]:
+    return [int(np.argmax(prediction["logits"])) for prediction in json.loads(answer)["predictions"]]
+
+
+def _grpc_labels(answer: bytes) -> list[int]:
+    return from_tensor(PredictResponse.FromString(answer).outputs["logits"]).argmax(axis=1).tolist()
 
 
 def to_tensor(array: np.ndarray) -> TensorProto:

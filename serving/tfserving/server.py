@@ -6,11 +6,12 @@ file follows the server, and not the other way round: a version that could not b
 
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from filelock import FileLock
@@ -21,6 +22,9 @@ from serving.tfserving.config import STABLE, Entries, read_config, standby, to_m
 from serving.tfserving.protos import ModelServerConfig
 from windtunnel.files import sha256
 from windtunnel.settings import Settings
+
+if TYPE_CHECKING:
+    from serving.requests import Batch, Requests
 
 SETTLE_SECONDS = 60.0
 POLL_SECONDS = 0.01
@@ -81,9 +85,13 @@ class TFServing(Server):
 
     def predict(self, name: str, images: np.ndarray, number: int | None = None, protocol: Protocol = "rest") -> Outputs:
         """Ask the entry that users ask, or with a number the one that has the version."""
-        model = name if number is None or number in self._available(name) else standby(name)
         ask = self._client.predict_grpc if protocol == "grpc" else self._client.predict_rest
-        return ask(model, number, images)
+        return ask(self._entry(name, number), number, images)
+
+    def requests(self, name: str, batches: "Sequence[Batch]", number: int | None, protocol: Protocol) -> "Requests":
+        """Over REST JSON in the row format, over gRPC tensors as bytes."""
+        build = self._client.grpc_requests if protocol == "grpc" else self._client.rest_requests
+        return build(self._entry(name, number), number, batches)
 
     def promote(self, name: str, number: int) -> None:
         """Move versions between the entries until users get this one; each is loaded where it goes before it is unloaded where it was."""
@@ -127,6 +135,10 @@ class TFServing(Server):
 
     def _available(self, name: str) -> frozenset[int]:
         return frozenset(number for number, status in self._client.statuses(name).items() if status.available)
+
+    def _entry(self, name: str, number: int | None) -> str:
+        """Which of a model's two entries has the version."""
+        return name if number is None or number in self._available(name) else standby(name)
 
     def _entries(self, name: str) -> Entries:
         return read_config(self._config).get(name, Entries())

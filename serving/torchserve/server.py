@@ -2,12 +2,13 @@
 
 import json
 import re
+from collections.abc import Sequence
 from contextlib import suppress
 from functools import cached_property
 from io import BytesIO
 from itertools import takewhile
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httpx
 import numpy as np
@@ -17,6 +18,9 @@ from serving.torchserve.archive import MODEL, check_archive, write_archive
 from serving.torchserve.config import TUNED, Config, folders
 from serving.torchserve.tokens import REFUSED, Kind, Tokens, authorization
 from windtunnel.settings import Settings
+
+if TYPE_CHECKING:
+    from serving.requests import Batch, Requests
 
 NOBODY = "none"
 """A version without workers. TorchServe makes the first version of a model its default; as long as there is no champion, it is this one,
@@ -83,6 +87,26 @@ class TorchServe(Server):
             }
         except (KeyError, TypeError) as error:
             raise ServerError(f"torchserve gave of {name} {str(reply)[:200]}, which is no reply of this project's handler") from error
+
+    def requests(self, name: str, batches: "Sequence[Batch]", number: int | None, protocol: Protocol) -> "Requests":
+        """A PNG for one digit, an `.npy` of bytes for more."""
+        from serving.requests import Grpc, Rest
+
+        headers = authorization(self.tokens.get("inference"))
+        bodies = [_body(batch.images) for batch in batches]
+        labels = [batch.labels for batch in batches]
+        if protocol == "rest":
+            content_type = "image/png" if len(labels[0]) == 1 else "application/octet-stream"
+            return Rest(bodies, labels, _labels, self._url(name, number), content_type, headers)
+        from serving.torchserve.stubs import PREDICTIONS, PredictionResponse, PredictionsRequest
+
+        version = "" if number is None else str(number)
+        messages = [PredictionsRequest(model_name=name, model_version=version, input={"data": body}) for body in bodies]
+        serialized = [message.SerializeToString() for message in messages]
+        address = self.settings.torchserve_grpc
+        return Grpc(
+            serialized, labels, lambda answer: _labels(PredictionResponse.FromString(answer).prediction), address, PREDICTIONS, headers
+        )
 
     def promote(self, name: str, number: int) -> None:
         """Make a version that is ready the default, and let the one before answer what it has been asked."""
@@ -184,8 +208,10 @@ class TorchServe(Server):
         return self._http("management", method, self.management + path, well, **request)
 
     def _ask_rest(self, name: str, number: int | None, body: bytes, **request: Any) -> Any:
-        version = "" if number is None else f"/{number}"
-        return self._http("inference", "POST", f"{self.inference}/predictions/{name}{version}", content=body, **request)
+        return self._http("inference", "POST", self._url(name, number), content=body, **request)
+
+    def _url(self, name: str, number: int | None) -> str:
+        return f"{self.inference}/predictions/{name}{'' if number is None else f'/{number}'}"
 
     def _http(self, kind: Kind, method: str, url: str, well: tuple[int, ...] = (), **request: Any) -> Any:
         """The JSON that TorchServe answers."""
@@ -256,6 +282,23 @@ class TorchServe(Server):
     def tokens(self) -> Tokens:
         """The tokens of this TorchServe."""
         return Tokens(self.folders.keys, f"{self.management}/token", self.client)
+
+
+def _body(images: np.ndarray) -> bytes:
+    stream = BytesIO()
+    pixels = images.astype(np.uint8)
+    if len(pixels) == 1:
+        from PIL import Image
+
+        Image.fromarray(pixels[0, :, :, 0]).save(stream, "PNG")
+    else:
+        np.save(stream, pixels)
+    return stream.getvalue()
+
+
+def _labels(answer: bytes) -> list[int]:
+    reply = json.loads(answer)
+    return [reply["label"]] if "label" in reply else [prediction["label"] for prediction in reply["predictions"]]
 
 
 def _is_ready(description: dict[str, Any]) -> bool:

@@ -11,6 +11,7 @@ from google.protobuf.descriptor_pool import DescriptorPool
 from google.protobuf.message_factory import GetMessageClass
 
 PACKAGE = "org.pytorch.serve.grpc.inference"
+PREDICTIONS = f"/{PACKAGE}.InferenceAPIsService/Predictions"
 
 
 def _messages() -> tuple[Any, Any]:
@@ -38,7 +39,7 @@ PredictionsRequest, PredictionResponse = _messages()
 def predictions(channel: grpc.Channel) -> Any:
     """The call `Predictions`, a PredictionsRequest → a PredictionResponse."""
     return channel.unary_unary(
-        f"/{PACKAGE}.InferenceAPIsService/Predictions",
+        PREDICTIONS,
         request_serializer=PredictionsRequest.SerializeToString,
         response_deserializer=PredictionResponse.FromString,
     )
