@@ -1,10 +1,12 @@
 """The release of one framework's version as tasks of a run, each a program that can be run again.
 
 python -m serving.tasks publish | verify | gate | promote | drill --run DIR --framework pytorch
+python -m serving.tasks benchmark --run DIR --seconds 0.3
 """
 
 import getpass
 import json
+import signal
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,6 +16,7 @@ import typer
 from serving.drill import drill as hold_drill
 from serving.gate import judge, judge_speed, tabulate
 from serving.release import Cause, Release
+from windtunnel.aliases import Aliases
 from windtunnel.errors import WindtunnelError
 from windtunnel.files import write_atomically, write_json
 from windtunnel.program import run_app
@@ -22,6 +25,9 @@ from windtunnel.settings import load_settings
 from windtunnel.spec import Framework
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+
+COMPARED = 20
+"""Rounds of a comparison with a champion, each of a third of a measurement's time: less than `windtunnel bench --against` takes."""
 
 Directory = Annotated[Path, typer.Option(help="The run's directory.")]
 Which = Annotated[Framework, typer.Option(help="The framework whose version is released.")]
@@ -44,6 +50,27 @@ def verify(run: Directory, framework: Which) -> None:
     release.verify(number)
     write_json(verified, {"name": release.name, "version": number, "server": release.server.name})
     print(f"{release.name} version {number} answers on {release.server.name} what its trainer answered, over REST and gRPC")
+
+
+@app.command()
+def benchmark(run: Directory, seconds: Annotated[float, typer.Option(min=0.01, help="Of each measurement.")]) -> None:
+    """Measure every version that was verified, all in turns, and compare each with the champion it would follow."""
+    from serving.benchmark import CELLS_SHORT, ROUNDS, USUAL_CELL, compare_versions, measure, write
+
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a run that is cancelled leaves nothing on the servers
+    here, settings = Run(run), load_settings()
+    verified = [_release(run, framework) for framework in here.lineage().frameworks if here.verified(framework).exists()]
+    result = measure(settings, [release.fetch(number) for release, number in verified], CELLS_SHORT, ROUNDS, seconds, print)
+    for release, number in verified:
+        champion = Aliases(settings).of(release.name).get("champion")
+        if champion not in (None, number) and not result["partial"]:
+            both = release.fetch(number), release.fetch(champion)
+            compared = compare_versions(settings, *both, [USUAL_CELL], COMPARED, seconds / 3, print)
+            result["comparisons"] += compared["comparisons"]
+            result["partial"] = compared["partial"]
+    print(write(result, here.benchmark))
+    if result["partial"]:
+        raise WindtunnelError("the benchmark was interrupted: run its task again")
 
 
 @app.command()
