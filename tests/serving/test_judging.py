@@ -1,0 +1,62 @@
+"""A short run of `make bench-judge`: the real server, few rounds, and a delay that cannot be overlooked."""
+
+import statistics
+
+import pytest
+
+from serving.comparison import Comparison
+from serving.judging import FAST, SLOW, Experiment, experiment, problems, serving, tabulate
+from serving.server import Version
+from serving.stage import private_settings
+from windtunnel.tables import render
+
+
+@pytest.fixture(scope="module")
+def rate(trained, tmp_path_factory):
+    """Measures the two versions, one of which takes 5 ms longer."""
+    version = Version("lenet5-tensorflow", FAST, trained("tensorflow"))
+    with serving(version, private_settings(tmp_path_factory.mktemp("judging")), 0.005, 0.1) as measures:
+        yield measures
+
+
+def test_the_delay_is_what_a_request_takes_longer(rate):
+    fast, slow = (statistics.median(rate(number) for _ in range(5)) for number in (FAST, SLOW))
+    assert 20 < slow < 1 / 0.005  # requests wait for each other's delays
+    assert fast > 1.5 * slow
+
+
+def test_a_gross_delay_is_found(rate):
+    found = experiment("slower", rate, 12)
+    assert (found.truth, found.comparison.verdict, found.comparison.rounds) == ("slower", "slower", 12)
+    assert problems([found]) == []
+
+
+def test_the_same_is_compared_with_itself(rate):
+    found = experiment("no difference", rate, 6)
+    assert found.truth == "no difference"
+    assert found.comparison.low < 1.5
+    assert found.comparison.high > 1 / 1.5
+
+
+def judged(truth, *verdicts):
+    return [Experiment(truth, Comparison(0.8, 0.7, 0.9, 0.99, verdict, 50)) for verdict in verdicts]
+
+
+SAME = judged("no difference", *["no difference"] * 19)
+SLOWED = judged("slower", *["slower"] * 19)
+
+
+def test_one_mistake_in_twenty_is_allowed_and_two_are_not():
+    allowed = [*SAME, *judged("no difference", "faster"), *SLOWED, *judged("slower", "no difference")]
+    assert problems(allowed) == []
+    assert problems([*SAME, *SLOWED]) == []
+    (called,) = problems([*SAME[1:], *judged("no difference", "faster", "slower"), *SLOWED])
+    assert called == "a difference was called in 2 of 20 comparisons of A with A"
+    (found,) = problems([*SAME, *SLOWED[1:], *judged("slower", "no difference", "faster")])
+    assert found == "a B slowed by 20% was found in 18 of 20 comparisons only"
+
+
+def test_the_confusion_table_counts_every_verdict():
+    text = render(tabulate([*SAME, *judged("no difference", "faster"), *SLOWED[:5], *judged("slower", "no difference")], "a title"))
+    rows = [[cell.strip() for cell in line.split("│")[1:5]] for line in text.splitlines() if line.startswith("│")]
+    assert rows[1:] == [["no difference", "1", "19", "0"], ["slower", "0", "1", "5"]]
