@@ -189,7 +189,7 @@ def measure(
         say: called with a line of progress.
 
     Returns:
-        What `bench.json` holds, see `README.md`.
+        What `windtunnel.benchmark` reads.
 
     Raises:
         WindtunnelError: a server does not answer, a version is not loaded, or ApacheBench is not installed.
@@ -287,8 +287,8 @@ def _round(bench: Bench, rows: Sequence[Row], name: str) -> None:
 
 def _figures(bench: Bench, rows: Sequence[Row], row: Row, name: str) -> Figures | None:
     """What one measurement of a row finds; nothing of a row that is invalid from then on."""
-    requests = bench.requests(row.version, row.protocol, row.cell.batch)
     try:
+        requests = bench.requests(row.version, row.protocol, row.cell.batch)
         if row.loop == "closed":
             found = requests.closed(row.cell.concurrency, bench.seconds)
         else:
@@ -311,14 +311,14 @@ def _rate_to_offer(rows: Sequence[Row], row: Row) -> float:
 
 
 def _compare(bench: Bench, version: Version, against: Version, protocol: Protocol, cell: Cell, rounds: int) -> dict[str, Any]:
-    a, b = (bench.requests(each, protocol, cell.batch) for each in (against, version))
-
-    def rate(requests: Requests) -> float:
-        return requests.closed(cell.concurrency, bench.seconds).requests_per_second
-
     found: dict[str, Any] = dict.fromkeys(("ratio", "low", "high", "verdict"))
     invalid = None
     try:
+        a, b = (bench.requests(each, protocol, cell.batch) for each in (against, version))
+
+        def rate(requests: Requests) -> float:
+            return requests.closed(cell.concurrency, bench.seconds).requests_per_second
+
         found |= asdict(compare(lambda: rate(a), lambda: rate(b), rounds))
     except WindtunnelError as error:
         invalid = str(error)

@@ -158,13 +158,17 @@ def bench(
     cells = [Cell(clients, images) for images in sizes for clients in together]
     rounds = rounds or (ROUNDS if against is None else COMPARED_ROUNDS)
     seconds = seconds or (1.0 if against is None else 0.1)
-    chosen = _to_measure(settings, names or [], against)
-    if against is None:
-        say(f"this takes about {seconds_needed(chosen, cells, rounds, seconds) / 60:.0f} minutes; Ctrl-C keeps what there is by then")
-        result = measure(settings, chosen, cells, rounds, seconds, say)
-    else:
-        other = Release(settings, chosen[0].name).fetch(against)
-        result = compare_versions(settings, chosen[0], other, cells, rounds, seconds, say)
+    try:
+        chosen = _to_measure(settings, names or [], against)
+        if against is None:
+            needed = seconds_needed(chosen, cells, rounds, seconds)
+            say(f"this takes about {max(1, round(needed / 60))} min; Ctrl-C keeps what there is by then")
+            result = measure(settings, chosen, cells, rounds, seconds, say)
+        else:
+            other = Release(settings, chosen[0].name).fetch(against)
+            result = compare_versions(settings, chosen[0], other, cells, rounds, seconds, say)
+    except KeyboardInterrupt:  # before anything was measured
+        raise typer.Exit(INTERRUPTED) from None
     print(json.dumps(result, indent=2, sort_keys=True) if as_json else tabulate(result), flush=True)
     file = settings.home / "benchmarks" / "bench.json"
     try:

@@ -7,6 +7,7 @@ gRPC for a success), nor an open one that counts from the intended time, so thes
 import asyncio
 import functools
 import itertools
+import math
 import re
 import subprocess
 import tempfile
@@ -16,7 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import grpc.aio
 import numpy as np
@@ -25,7 +26,8 @@ from windtunnel.errors import WindtunnelError
 
 THREADS = 64  # requests of an open loop that can be on their way at once
 SECONDS = 30  # an answer may take
-FEWEST = 64  # requests ApacheBench must send: of 50 and fewer it reads percentiles past their end
+FEWEST = 64  # requests, of which ApacheBench gives a 99th percentile: of 50 and fewer it reads past their end
+LONGEST = 600  # seconds ApacheBench may take
 LENGTHS = 0.1  # by which the length of an answer may differ from the first's: floats have more or fewer digits, errors other lengths
 MORE = 1 << 20  # answers that are told apart; the same bytes are looked into once
 
@@ -128,8 +130,8 @@ def ab(
     """Ask by ApacheBench, one and the same request, keeping connections alive.
 
     It prints of each answer the header, and what came with it of the body, 2 kB at most. Every answer must have a status 2xx and, give or
-    take a tenth, the same length, and every body that is there as a whole is looked into. A server that sends the header before the body,
-    or a large body, escapes `check` in part: look into such answers before and after (`Requests.check`).
+    take a tenth, the same length, and every body that was printed as a whole is looked into. A server that sends the header before the
+    body, or a large body, escapes `check` in part: look into such answers before and after.
     https://httpd.apache.org/docs/current/programs/ab.html
 
     Args:
@@ -138,56 +140,56 @@ def ab(
         content_type: of the body.
         headers: of the request.
         concurrency: connections.
-        requests: how many, `FEWEST` at least.
+        requests: how many, as many as connections at least; of fewer than `FEWEST` the latencies are NaN.
         check: raises WindtunnelError where the body of an answer is wrong; asked once for those that are the same to the byte.
 
     Raises:
         WindtunnelError: it cannot be started, a request failed, or an answer is wrong.
     """
-    requests = max(requests, FEWEST, concurrency)
     with tempfile.TemporaryDirectory() as place:
         sent, percentiles, printed = (Path(place, name) for name in ("body", "percentiles", "printed"))
         sent.write_bytes(body)
         flags = ["-k", "-l", "-q", "-v", 2, "-s", SECONDS, "-c", concurrency, "-n", requests, "-e", percentiles]
         given = [word for name, value in headers.items() for word in ("-H", f"{name}: {value}")]
-        command = ["ab", *flags, "-p", sent, "-T", content_type, *given, url]
         with printed.open("wb") as output:
-            _run_ab([str(word) for word in command], url, output)
+            _run_ab([*flags, "-p", sent, "-T", content_type, *given, url], url, output)
         answers, summary = _read_ab(printed.read_bytes())
         times = dict(line.split(",") for line in percentiles.read_text().splitlines())
     failed = _number("Failed requests", summary) + _number("Non-2xx responses", summary)
-    if failed:
-        raise WindtunnelError(f"{failed:.0f} of {_number('Complete requests', summary):.0f} requests to {url} failed")
+    if failed or len(answers) < requests:
+        raise WindtunnelError(f"{failed or requests - len(answers):.0f} of {requests} requests to {url} failed")
     _check_answers(url, answers, functools.lru_cache(MORE)(check))
-    return Figures(_number("Requests per second", summary), *(float(times[share]) / 1000 for share in ("50", "99")))
+    latencies = (float(times[share]) / 1000 if requests >= FEWEST else math.nan for share in ("50", "99"))
+    return Figures(_number("Requests per second", summary), *latencies)
 
 
-def _run_ab(command: list[str], url: str, output: Any) -> None:
-    longest = 10 * SECONDS
+def _run_ab(arguments: Sequence[Any], url: str, output: BinaryIO) -> None:
     try:
-        done = subprocess.run(command, stdout=output, stderr=subprocess.PIPE, text=True, timeout=longest)
+        done = subprocess.run(["ab", *map(str, arguments)], stdout=output, stderr=subprocess.PIPE, text=True, timeout=LONGEST)
     except FileNotFoundError as error:
         raise WindtunnelError("ab is not installed: apt-get install apache2-utils") from error
     except subprocess.TimeoutExpired as error:
-        raise WindtunnelError(f"ab has not ended {url} after {longest} s") from error
+        raise WindtunnelError(f"ab has not ended {url} after {LONGEST} s") from error
     if done.returncode:
         raise WindtunnelError(f"ab ended with status {done.returncode} on {url}: {done.stderr.strip()[-200:]}")
 
 
-def _read_ab(printed: bytes) -> tuple[list[bytes], str]:
-    """The answers, as far as they were printed, and the summary."""
-    first, *answers = printed.split(b"LOG: header received:\n")
-    before, end, summary = (answers[-1] if answers else first).rpartition(b"\n..done\n")
-    return [*answers[:-1], before], (end + summary).decode(errors="replace")
+def _read_ab(printed: bytes) -> tuple[list[tuple[bytes, bytes]], str]:
+    """The header of each answer, with what was printed of its body, and the summary."""
+    before, end, summary = printed.rpartition(b"\n..done\n")
+    parts = (part.partition(b"\r\n\r\n") for part in before.split(b"LOG: header received:\n")[1:])
+    # A header that came in pieces is printed after each piece, from its beginning.
+    return [(header, body) for header, end_of_header, body in parts if end_of_header], (end + summary).decode(errors="replace")
 
 
-def _check_answers(url: str, answers: Sequence[bytes], check: Callable[[bytes], None]) -> None:
+def _check_answers(url: str, answers: Sequence[tuple[bytes, bytes]], check: Callable[[bytes], None]) -> None:
     expected = 0
-    for answer in answers:
-        header, _, body = answer.partition(b"\r\n\r\n")
+    for header, body in answers:
         found = re.search(rb"^content-length:\s*(\d+)", header, re.IGNORECASE | re.MULTILINE)
-        length = int(found[1]) if found else 0
-        if len(body.rstrip(b"\n")) >= length or len(body) > length:
+        if not found:
+            raise WindtunnelError(f"{url} does not say how long its answers are: {header[:200]!r}")
+        length = int(found[1])
+        if len(body) > length:  # all of it, and a line break
             check(body[:length])
         expected = expected or length
         if abs(length - expected) > LENGTHS * expected:

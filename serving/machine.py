@@ -7,11 +7,11 @@ import subprocess
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import Any
 
 import psutil
 
+from windtunnel.measure import cpu
 from windtunnel.settings import Settings
 
 PACKAGES = ("ai-edge-litert", "grpcio", "tensorflow", "torch", "torchserve")
@@ -49,12 +49,6 @@ def describe(settings: Settings, servers: Iterable[str], load_before: float, cor
         "server_cores": found or None,
         "versions": {"python": platform.python_version(), "ab": _ab_version(), **dict(_packages())},
     }
-
-
-def cpu() -> str:
-    """The processor's name."""
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    return next((line.partition(": ")[2] for line in lines if line.startswith("model name")), platform.machine())
 
 
 def _server_cores(settings: Settings, server: str) -> list[int]:

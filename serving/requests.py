@@ -12,11 +12,11 @@ from urllib.parse import urlsplit
 
 import numpy as np
 
-from serving.load import MORE, SECONDS, Figures, ab, grpc_closed_loop, open_loop
+from serving.load import FEWEST, MORE, SECONDS, Figures, ab, grpc_closed_loop, open_loop
 from windtunnel.errors import WindtunnelError
 
 WARM_UP = 0.2  # of the time that counts
-FEW = 20  # requests by which ApacheBench warms up
+FEW = 20  # requests by which ApacheBench begins to warm up
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,8 @@ class Rest(Requests):
         """By ApacheBench, which sends the first request only: all of them are checked before, and again after it."""
         self.check_all(concurrency)
         rate = self._ab(concurrency, max(FEW, 2 * concurrency)).requests_per_second
-        figures = self._ab(concurrency, round(rate * seconds))
+        rate = self._ab(concurrency, max(FEW, 2 * concurrency, round(rate * WARM_UP * seconds))).requests_per_second
+        figures = self._ab(concurrency, max(FEWEST, 2 * concurrency, round(rate * seconds)))
         self.check_all(concurrency)
         return figures
 

@@ -1,5 +1,6 @@
 """What every benchmark does: run programs, say how busy the machine is, show medians with their spread, keep the results."""
 
+import platform
 import statistics
 import subprocess
 import sys
@@ -30,6 +31,12 @@ def execute(command: Iterable[Any]) -> str:
         raise WindtunnelError(f"{words[0]} cannot be started ({error.strerror}); `make setup` installs what is missing") from error
     except subprocess.CalledProcessError as error:
         raise WindtunnelError(f"{' '.join(words[:3])} ended with status {error.returncode}: {error.stderr.strip()[-500:]}") from error
+
+
+def cpu() -> str:
+    """The processor's name."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    return next((line.partition(": ")[2] for line in lines if line.startswith("model name")), platform.machine())
 
 
 def load_before() -> float:

@@ -1,0 +1,134 @@
+"""What a load generator takes for an answer, shown on servers that lie."""
+
+import json
+import threading
+import time
+
+import lying_servers
+import numpy as np
+import pytest
+from lying_servers import grpc_server, http_server, label, stalling
+
+from serving.load import OpenLoop
+from serving.requests import Batch, Grpc, Requests, Rest, batches
+from windtunnel.errors import WindtunnelError
+
+ERROR = {"error": "Could not find the requested model", "and": "the status of success"}
+
+
+def read(answer: bytes) -> list[int]:
+    return [json.loads(answer)["label"]]
+
+
+def rest(url: str) -> Rest:
+    return Rest([b"an image"], [(7,)], read, url, "text/plain", {})
+
+
+def grpc(address: str) -> Grpc:
+    return Grpc([b"an image"], [(7,)], read, address, lying_servers.METHOD, {})
+
+
+@pytest.fixture(params=["rest", "grpc"])
+def asking(request):
+    """Requests to a server that gives such answers."""
+    running = []
+
+    def start(answer) -> Requests:
+        running.append(http_server(answer) if request.param == "rest" else grpc_server(answer))
+        address = running[-1].__enter__()
+        return rest(address) if request.param == "rest" else grpc(address)
+
+    yield start
+    for server in running:
+        server.__exit__(None, None, None)
+
+
+def test_batches_hold_every_image():
+    images, labels = np.arange(10).reshape(10, 1), np.arange(10)
+    assert [batch.labels for batch in batches(images, labels, 4)] == [(0, 1, 2, 3), (4, 5, 6, 7), (8, 9, 0, 1)]
+    assert all(isinstance(batch, Batch) and batch.images.ravel().tolist() == list(batch.labels) for batch in batches(images, labels, 4))
+    assert len(batches(images, labels, 12)) == 1
+
+
+def test_what_an_honest_server_gives_is_measured(asking):
+    requests = asking(label)
+    for figures in (requests.closed(4, 0.2), requests.open(50, 0.3)):
+        assert 5 < figures.requests_per_second < 100_000
+        assert 0 < figures.p50 <= figures.p99 < 1
+    assert requests.open(50, 1).requests_per_second == pytest.approx(50, rel=0.3)
+
+
+def sometimes(wrong, every=40):
+    """Right, but for one answer in forty, as a server is that fails under load."""
+    return lambda number: wrong if number % every == every - 1 else label(number)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ((200, json.dumps({"label": 8, "is": "what the trainer does not say of it, at all"}).encode()), "gives the labels 8 to images"),
+        ((200, json.dumps(ERROR).encode()), "holds no prediction"),
+        ((200, b'{"label": 7, "is": "what the trainer says of the o'), "holds no prediction"),
+        ((503, b"busy"), "answers UNAVAILABLE: busy|answers 503|requests to .* failed"),
+    ],
+)
+@pytest.mark.parametrize("loop", ["closed", "open"])
+def test_one_wrong_answer_and_there_is_no_figure(asking, loop, wrong, said):
+    requests = asking(sometimes(wrong))
+    with pytest.raises(WindtunnelError, match=said):
+        requests.closed(4, 0.2) if loop == "closed" else requests.open(200, 0.5)
+
+
+def test_an_answer_of_another_length_is_wrong_even_where_apachebench_prints_no_body():
+    """As where a server sends the header first: here the body is too large."""
+    large = json.dumps({"label": 7, "filled": "x" * 20_000}).encode()
+    cut = json.dumps({"label": 7, "filled": "x" * 10_000}).encode()
+    with (
+        http_server(lambda number: (200, cut if number == 30 else large)) as url,
+        pytest.raises(WindtunnelError, match="gave an answer of"),
+    ):
+        rest(url).closed(1, 0.2)
+
+
+def test_an_answer_without_a_length_is_not_trusted():
+    with http_server(label, length=False) as url, pytest.raises(WindtunnelError, match="does not say how long"):
+        rest(url).closed(1, 0.1)
+
+
+def test_a_server_that_is_down_is_an_error():
+    with http_server(label) as url:
+        pass
+    with pytest.raises(WindtunnelError, match=f"{url} does not answer"):
+        rest(url).closed(1, 0.1)
+    with grpc_server(label) as address:
+        pass
+    with pytest.raises(WindtunnelError, match=f"{address} answers UNAVAILABLE"):
+        grpc(address).closed(1, 0.1)
+
+
+def test_a_server_that_stalls_hides_from_the_closed_loop_and_not_from_the_open_one(asking):
+    """Half a second of two: one of hundreds of requests in the closed loop, every fourth in the open one."""
+    requests = asking(stalling(time.monotonic() + 1, 0.5))
+    assert requests.closed(1, 1.7).p99 < 0.1
+    requests = asking(stalling(time.monotonic() + 1, 0.5))
+    assert requests.open(100, 1.7).p99 > 0.3
+
+
+def test_an_open_loop_keeps_its_rate_and_counts_from_the_intended_time():
+    slow = threading.Event()
+
+    def ask(number):
+        if number == 5:
+            raise ValueError(number)
+        if number == 10:
+            slow.wait(0.5)
+        return number
+
+    with OpenLoop(ask, 100) as load:
+        slow.wait(1)
+    samples = sorted(load.samples, key=lambda sample: sample.intended)
+    assert 50 < len(samples) <= 101
+    assert np.diff([sample.intended for sample in samples]) == pytest.approx(0.01)
+    assert isinstance(samples[5].answer, ValueError)
+    assert samples[10].latency >= 0.5
+    assert all(sample.sent >= sample.intended for sample in samples)
