@@ -26,8 +26,8 @@ def test_the_delay_is_what_a_request_takes_longer(rate):
 
 
 def test_a_gross_delay_is_found(rate):
-    found = experiment("slower", rate, 12)
-    assert (found.truth, found.comparison.verdict, found.comparison.rounds) == ("slower", "slower", 12)
+    found = experiment("slower", rate, 6)
+    assert (found.truth, found.comparison.verdict) == ("slower", "slower")
     assert problems([found]) == []
 
 
