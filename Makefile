@@ -16,7 +16,7 @@ images: ## build the images of the containers
 	@scripts/images.sh
 
 test: ## check and test everything
-	@scripts/setup.sh chromium
+	@scripts/setup.sh chromium=chromium
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
@@ -41,6 +41,10 @@ bench-switch: setup ## switch versions 200 times under load, on both servers, ov
 
 bench-containers: setup ## measure what a container costs a task, beside a stack that is up
 	@$(BIN)/python -m dags.benchmark
+
+figures: ## make the pictures in img/ of the newest successful run of the platform that is up
+	@scripts/setup.sh chromium=chromium dot=graphviz
+	@$(BIN)/python scripts/figures.py
 
 down: ## stop the platform, leaving no process
 	@$(BIN)/windtunnel down

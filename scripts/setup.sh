@@ -1,9 +1,9 @@
 #!/bin/sh
 # Everything that `make run` needs: system packages, .venv, the C++ trainer. Does only what is missing; the second time it takes about a
-# second and needs no network. What else is needed, `make test` and `make figures` say: `setup.sh COMMAND…` of Debian packages called so.
+# second and needs no network. What else is needed, `make test` and `make figures` say: `setup.sh COMMAND=PACKAGE…`.
 set -eu
 cd "$(dirname "$0")/.."
-commands=$*
+also=$*
 
 say() { printf '\033[1m%s\033[0m\n' "$*"; }
 fail() { echo "error: $*" >&2; exit 1; }
@@ -30,7 +30,7 @@ find_python() {
 has_header() { echo "#include <$1>" | g++ -E -x c++ - >/dev/null 2>&1; }
 
 missing_packages() {
-    for command in $commands; do command -v "$command" >/dev/null || echo "$command"; done
+    for also in $also; do command -v "${also%=*}" >/dev/null || echo "${also#*=}"; done
     [ -x .venv/bin/python ] || [ -n "$(find_python)" ] || echo python3 python3-venv
     command -v git >/dev/null || echo git
     command -v make >/dev/null || echo make

@@ -113,9 +113,9 @@ def test_the_engine_is_within_reach_of_the_worker_alone(stack):
 
 def test_a_run_in_containers_makes_champions_that_answer_on_both_servers(stack, runs):
     before = champions(stack)
-    tasks = runs.end(runs.start())
+    tasks = runs.end(runs.start(benchmark_seconds=0.05))
     assert {task["state"] for task in tasks if task["task_id"] != "release.fire_drill"} == {"success"}
-    assert {task["operator"] for task in tasks if task["task_id"] == "framework.train"} == {"ContainerOperator"}
+    assert {task["operator"] for task in tasks if task["task_id"] in ("framework.train", "benchmark.measure")} == {"ContainerOperator"}
     after = champions(stack)
     assert set(after) == {f"lenet5-{framework}" for framework in FRAMEWORKS}
     assert all(after[name] != before.get(name) for name in after)
