@@ -30,7 +30,7 @@ find_python() {
 has_header() { echo "#include <$1>" | g++ -E -x c++ - >/dev/null 2>&1; }
 
 missing_packages() {
-    for also in $also; do command -v "${also%=*}" >/dev/null || echo "${also#*=}"; done
+    for each in $also; do command -v "${each%=*}" >/dev/null || echo "${each#*=}"; done
     [ -x .venv/bin/python ] || [ -n "$(find_python)" ] || echo python3 python3-venv
     command -v git >/dev/null || echo git
     command -v make >/dev/null || echo make
