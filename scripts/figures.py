@@ -19,6 +19,7 @@ from urllib.parse import quote
 from PIL import Image
 from playwright.sync_api import Browser, Error, Page, StorageState, ViewportSize, expect, sync_playwright
 
+from windtunnel.airflow import Airflow
 from windtunnel.environment import USER, password_file
 from windtunnel.errors import WindtunnelError
 from windtunnel.files import write_atomically
@@ -32,6 +33,7 @@ IMAGES = ROOT / "img"
 WIDTH = 1280
 LIMIT = 300_000  # bytes of a picture
 PATIENCE = 60_000  # ms until a page shows what it is to show
+MOMENT = 500  # ms
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 
 Colours = Literal["light", "dark"]
@@ -65,10 +67,11 @@ def newest_run(settings: Settings) -> Run:
     Raises:
         WindtunnelError: there is none.
     """
-    found = [Run(report.parent) for report in (settings.runs / DAG).glob("*/report.json") if not json.loads(report.read_text())["missing"]]
-    if not found:
+    reported = [Run(page.parent) for page in (settings.runs / DAG).glob("*/report.html")]
+    whole = [run for run in reported if not json.loads(run.report.read_text())["missing"]]
+    if not whole:
         raise WindtunnelError(f"{settings.runs / DAG} holds no successful run to take pictures of: make one with `make run`")
-    return max(found, key=lambda run: run.report.stat().st_mtime)
+    return max(whole, key=lambda run: run.html.stat().st_mtime)
 
 
 def airflow_figures(settings: Settings, run: Run) -> list[Figure]:
@@ -117,6 +120,7 @@ def tensorboard_figure(settings: Settings, run: Run) -> Figure:
     """The curves of the run's frameworks on the same axes."""
 
     def curves(page: Page) -> None:
+        page.locator("runs-data-table").get_by_role("checkbox").first.check()  # of many runs TensorBoard chooses none by itself
         expect(page.locator("scalar-card line-chart canvas, scalar-card line-chart svg").first).to_be_visible()
 
     stored = {"ignoreOutliers": False, "stepSelectorEnabled": False, "timeSeriesSettingsPaneOpened": False, "scalarSmoothing": 0}
@@ -199,13 +203,16 @@ def take(browser: Browser, login: StorageState, figure: Figure, paths: list[tupl
 
 def settled(page: Page, paths: list[tuple[str, str]]) -> bytes:
     """A screenshot of the page once it looks as it did a moment before."""
-    before, now = b"", b"-"
-    while now != before:
-        page.wait_for_timeout(500)
+    before = b""
+    for _ in range(PATIENCE // MOMENT):
+        page.wait_for_timeout(MOMENT)
         for frame in page.frames:
             frame.evaluate(WITHOUT_PATHS, paths)
-        before, now = now, page.screenshot(animations="disabled", caret="hide")
-    return now
+        now = page.screenshot(animations="disabled", caret="hide")
+        if now == before:
+            return now
+        before = now
+    raise Error("it goes on changing")
 
 
 def draw_architecture() -> None:
@@ -221,6 +228,7 @@ def main() -> None:
     """Make every picture anew."""
     settings = load_settings()
     run = newest_run(settings)
+    Airflow(settings)  # says what to do where it is not up
     draw_architecture()
     paths = [(str(settings.home), ".windtunnel"), (sys.prefix, ".venv"), (str(settings.root), "windtunnel"), (str(ROOT), "windtunnel")]
     expect.set_options(timeout=PATIENCE)
@@ -230,10 +238,9 @@ def main() -> None:
         for figure in figures:
             try:
                 picture = take(browser, login, figure, paths)
-            except Error as error:
-                raise WindtunnelError(
-                    f"{figure.name}: {figure.url} does not show what it should ({error.message.splitlines()[0]})"
-                ) from error
+            except (Error, AssertionError) as error:
+                reason = str(error).splitlines()[0]
+                raise WindtunnelError(f"{figure.name}: {figure.url} does not show what it should ({reason})") from error
             if len(picture) > LIMIT:
                 raise WindtunnelError(f"{figure.name} takes {len(picture):,} bytes, more than {LIMIT:,}: make its window smaller")
             write_atomically(IMAGES / f"{figure.name}.png", picture)
