@@ -1,6 +1,8 @@
-"""Draw what `make bench-train` measured.
+"""Draw what was measured, as pictures for people who have no report at hand.
 
-python -m train_server.figures        # .windtunnel/benchmarks/train.json → img/training_speed.png
+python -m train_server.figures                  # what `make bench-train` measured → img/training_speed.png
+python -m train_server.figures --run DIR        # a run's plots → img/training.png, img/serving.png
+python -m train_server.figures --bench FILE     # what `windtunnel bench` measured → img/serving.png
 """
 
 import itertools
@@ -9,22 +11,17 @@ import statistics
 from pathlib import Path
 from typing import Annotated, Any
 
-import matplotlib
-
-matplotlib.use("Agg")
-
 import matplotlib.pyplot as plt
 import typer
 from matplotlib.axes import Axes
 
+from train_server.plots import COLOURS, MARKERS, STYLE, read_curves, serving_plots, training_plots, write_png
+from windtunnel.benchmark import Benchmark, read_benchmark
 from windtunnel.errors import WindtunnelError
 from windtunnel.program import run_program
+from windtunnel.run import Run
 from windtunnel.settings import ROOT, load_settings
 from windtunnel.spec import FRAMEWORKS
-
-# Okabe and Ito's palette: told apart with any colour vision, and on paper.
-COLOURS = {"libtorch": "#0072B2", "pytorch": "#D55E00", "tensorflow": "#E69F00"}
-MARKERS = {"libtorch": "o", "pytorch": "s", "tensorflow": "^"}
 
 
 def draw_comparison(axes: Axes, result: dict[str, Any]) -> None:
@@ -62,23 +59,68 @@ def draw_epochs(axes: Axes, seconds: dict[str, list[float]]) -> None:
     axes.legend(frameon=False)
 
 
-def main(out: Annotated[Path, typer.Option(help="Where the picture goes.")] = ROOT / "img/training_speed.png") -> None:
-    """Draw the newest results of the training benchmark."""
-    source = load_settings().home / "benchmarks/train.json"
+def draw_training_speed(source: Path, out: Path) -> None:
+    """Draw the newest results of the training benchmark.
+
+    Raises:
+        WindtunnelError: there are none, or they are not whole.
+    """
     if not source.exists():
         raise WindtunnelError(f"{source} is missing: measure first, with `make bench-train`")
     result = json.loads(source.read_text())
     if "scaling" not in result:
         raise WindtunnelError(f"{source} holds no scaling rounds: measure again, with --scaling-rounds 1 or more")
-    plt.rcParams.update({"axes.spines.top": False, "axes.spines.right": False, "font.size": 10})
-    figure, (left, middle, right) = plt.subplots(1, 3, figsize=(13, 4), layout="constrained")
-    draw_comparison(left, result)
-    draw_batch_sizes(middle, result["scaling"]["samples_per_second"])
-    draw_epochs(right, result["scaling"]["epoch_seconds"])
-    figure.suptitle(f"Training LeNet-5 on MNIST: {result['samples']:,} images an epoch, threads {result['threads']}")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(out, dpi=110, metadata={"Software": None})
-    print(out)
+    with plt.rc_context(STYLE):
+        figure, (left, middle, right) = plt.subplots(1, 3, figsize=(13, 4), layout="constrained")
+        draw_comparison(left, result)
+        draw_batch_sizes(middle, result["scaling"]["samples_per_second"])
+        draw_epochs(right, result["scaling"]["epoch_seconds"])
+        figure.suptitle(f"Training LeNet-5 on MNIST: {result['samples']:,} images an epoch, threads {result['threads']}")
+        out.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(out, dpi=110, metadata={"Software": None})
+        plt.close(figure)
+
+
+def draw_run(run: Run, directory: Path) -> list[Path]:
+    """Draw the plots of a run's report into `directory`: `training.png`, and `serving.png` if it was measured.
+
+    Raises:
+        WindtunnelError: nothing was trained in it, or its benchmark cannot be read.
+    """
+    curves, spec = read_curves(run), run.spec()
+    if not curves:
+        raise WindtunnelError(f"{run.directory} holds no version of any framework: draw a run that has trained")
+    picture = directory / "training.png"
+    write_png(training_plots(curves), f"Training LeNet-5 on {spec.dataset}: {spec.samples:,} images, batch {spec.batch_size}", picture)
+    benchmark = read_benchmark(run.benchmark)
+    return [picture] + ([draw_serving(benchmark, directory)] if benchmark else [])
+
+
+def draw_serving(benchmark: Benchmark, directory: Path) -> Path:
+    """Draw the plots of a benchmark of served models as `serving.png`."""
+    picture = directory / "serving.png"
+    write_png(serving_plots(benchmark), f"Serving LeNet-5: {benchmark.machine['cpu']}, {benchmark.machine['cores']} cores", picture)
+    return picture
+
+
+def main(
+    run: Annotated[Path | None, typer.Option(help="Draw the plots of the run in this directory.")] = None,
+    bench: Annotated[Path | None, typer.Option(help="Draw this result of `windtunnel bench`, as JSON.")] = None,
+    out: Annotated[Path, typer.Option(help="The folder the pictures go to.")] = ROOT / "img",
+) -> None:
+    """Draw a run, a benchmark of served models, or else the newest results of the training benchmark."""
+    if run:
+        drawn = draw_run(Run(run), out)
+    elif bench:
+        benchmark = read_benchmark(bench)
+        if benchmark is None:
+            raise WindtunnelError(f"{bench} is missing: measure first, with `windtunnel bench`")
+        drawn = [draw_serving(benchmark, out)]
+    else:
+        drawn = [out / "training_speed.png"]
+        draw_training_speed(load_settings().home / "benchmarks/train.json", drawn[0])
+    for picture in drawn:
+        print(picture)
 
 
 if __name__ == "__main__":

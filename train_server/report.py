@@ -13,6 +13,8 @@ import typer
 from mlflow.entities import Metric
 from rich.table import Table
 
+from train_server.page import page
+from windtunnel.benchmark import Benchmark, read_benchmark
 from windtunnel.errors import WindtunnelError
 from windtunnel.files import write_atomically, write_json
 from windtunnel.manifest import read_manifest
@@ -48,8 +50,24 @@ def summarise(run: Run) -> dict[str, Any]:
         missing.append(f"a parity certificate that passed (it {'is missing' if parity == 'missing' else 'failed'})")
     else:
         missing += [f"a release of {framework}" for framework, row in rows.items() if row["release"] == NOT_RELEASED]
-    spec = run.spec().model_dump()
-    return {"run": run.name, "spec": spec, "frameworks": rows, "parity": parity, "missing": missing, "lineage": lineage.model_dump()}
+    return {
+        "run": run.name,
+        "spec": run.spec().model_dump(),
+        "frameworks": rows,
+        "parity": parity,
+        "benchmark": _headline(read_benchmark(run.benchmark)),
+        "missing": missing,
+        "lineage": lineage.model_dump(),
+    }
+
+
+def _headline(benchmark: Benchmark | None) -> list[dict[str, Any]] | None:
+    """Of each model and protocol the requests a second where many clients ask for one image each, or why there is no figure."""
+    if benchmark is None:
+        return None
+    names = ("model", "version", "protocol", "concurrency", "invalid")
+    figures = [{"requests_per_second": row.rate if row.measured else None} for row in benchmark.usual]
+    return [{name: getattr(row, name) for name in names} | figure for row, figure in zip(benchmark.usual, figures, strict=True)]
 
 
 def _release(run: Run, framework: Framework) -> dict[str, Any]:
@@ -71,6 +89,25 @@ def explain(result: dict[str, Any], command: str) -> str:
         elif row["reason"]:
             lines.append(f"{row['name']} version {row['version']} stays challenger: {row['reason']}")
     return "".join(f"{line}\n" for line in lines)
+
+
+def tabulate_serving(result: dict[str, Any]) -> str:
+    """How fast the versions are served, for people; a line if nobody has measured it."""
+    if not result["benchmark"]:
+        return "Serving was not measured in this run.\n"
+    table = Table(
+        "registered model", "protocol", "requests/s", title=f"Served: {result['benchmark'][0]['concurrency']} clients, an image a request"
+    )
+    table.columns[2].justify = "right"
+    reasons = []
+    for row in result["benchmark"]:
+        figure = "invalid" if row["invalid"] else "not measured"
+        if row["invalid"]:
+            reasons.append(f"{row['model']} over {row['protocol']} has no figure: {row['invalid']}\n")
+        elif row["requests_per_second"]:
+            figure = f"{row['requests_per_second']:,.0f}"
+        table.add_row(row["model"], row["protocol"], figure)
+    return render(table) + "".join(reasons)
 
 
 def tabulate(result: dict[str, Any]) -> Table:
@@ -96,18 +133,19 @@ def tabulate(result: dict[str, Any]) -> Table:
 
 
 def main(run: Annotated[Path, typer.Option(help="The run's directory.")]) -> None:
-    """Write the report of a run and end it in MLflow; fail if the run is not whole."""
+    """Write the report of a run, as JSON, text and HTML, and end it in MLflow; fail if the run is not whole."""
     here = Run(run)
     settings = load_settings()
     result = summarise(here)
-    text = f"{render(tabulate(result))}\n{explain(result, settings.command)}"
+    text = f"{render(tabulate(result))}\n{tabulate_serving(result)}\n{explain(result, settings.command)}"
     write_json(here.report, result)
     write_atomically(here.report.with_suffix(".txt"), text.encode())
+    write_atomically(here.html, page(here, result).encode())
     print(text)
     parent = result["lineage"]["mlflow_run"]
     with reachable(settings):
         mlflow = client(settings)
-        for file in (here.report, here.report.with_suffix(".txt")):
+        for file in (here.report, here.report.with_suffix(".txt"), here.html):
             mlflow.log_artifact(parent, str(file))
         for framework, row in result["frameworks"].items():
             names = ("accuracy", "seconds", "samples_per_second")

@@ -1,7 +1,16 @@
-import pytest
+import json
+import re
+import shutil
+from html.parser import HTMLParser
 
+import pytest
+from PIL import Image
+
+from tests.benchmarks import benchmark, invalidate
 from tests.versions import make_version
-from train_server.report import explain, summarise, tabulate
+from train_server.figures import draw_run
+from train_server.page import page
+from train_server.report import explain, summarise, tabulate, tabulate_serving
 from windtunnel.files import write_json
 from windtunnel.run import Run
 from windtunnel.spec import Spec
@@ -69,3 +78,110 @@ def test_a_champion_is_shown_with_how_to_ask_it_and_a_challenger_with_why(run):
         "  curl …",
         "lenet5-pytorch version 4 stays challenger: it is worse",
     ]
+
+
+class Page(HTMLParser):
+    """What a browser would see: tags with their attributes, and the text of the document."""
+
+    def __init__(self, html):
+        super().__init__()
+        self.tags, self.text = [], ""
+        self.feed(html)
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append((tag, dict(attributes)))
+
+    def handle_data(self, data):
+        self.text = " ".join(f"{self.text} {data}".split())
+
+    def all(self, tag):
+        return [attributes for name, attributes in self.tags if name == tag]
+
+
+@pytest.fixture
+def curves(run):
+    """Three epochs of each framework."""
+    for framework in run.lineage().frameworks:
+        lines = [{"epoch": epoch, "loss": 0.3 / epoch, "accuracy": 0.9 + 0.02 * epoch, "seconds": 7.0} for epoch in (1, 2, 3)]
+        (run.version(framework) / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+
+@pytest.fixture
+def measured(run, curves):
+    """The run with a benchmark in which PyTorch's usual REST row is invalid."""
+    result = benchmark()
+    invalid = next(row for row in result["rows"] if (row["model"], row["concurrency"]) == ("lenet5-pytorch", 10))
+    invalidate(invalid, "1 of 100 answers was <wrong>")
+    write_json(run.benchmark, result)
+    return run
+
+
+def test_the_page_has_every_plot_with_a_name_and_a_caption_and_asks_for_nothing(measured):
+    html = page(measured, summarise(measured))
+    shown = Page(html)
+    plots = shown.all("svg")
+    assert len(plots) == len(shown.all("figcaption")) == 9
+    assert all(plot["role"] == "img" and len(plot["aria-label"]) > 40 for plot in plots)
+    assert all(cell["scope"] in ("col", "row") for cell in shown.all("th"))
+    identifiers = [attributes["id"] for _, attributes in shown.tags if "id" in attributes]
+    assert len(identifiers) == len(set(identifiers))
+
+    loading = [value for _, attributes in shown.tags for name, value in attributes.items() if name in ("src", "href", "xlink:href")]
+    assert all(value.startswith("#") for value in loading)
+    assert not {"script", "link", "img", "iframe"} & {tag for tag, _ in shown.tags}
+    assert "@import" not in html
+    assert all(target.startswith("#") for target in re.findall(r"url\(([^)]*)", html))
+
+
+def test_the_page_says_what_the_run_came_to(measured):
+    text = Page(page(measured, summarise(measured))).text
+    for said in ("What the figures mean", "99.06%", "challenger: it is worse", "c0ffee", "a CPU, x86_64, threads 1", "no difference"):
+        assert said in text
+
+
+def test_an_invalid_row_has_a_sentence_instead_of_a_figure(measured):
+    html = page(measured, summarise(measured))
+    assert "invalid: 1 of 100 answers was &lt;wrong&gt;" in html
+    assert html.count("×</text>") >= 2
+    text = tabulate_serving(summarise(measured))
+    row = next(line for line in text.splitlines() if "lenet5-pytorch" in line and "rest" in line)
+    assert [cell.strip() for cell in row.strip("│").split("│")] == ["lenet5-pytorch", "rest", "invalid"]
+    assert "lenet5-pytorch over rest has no figure: 1 of 100 answers was <wrong>" in text
+    assert max(map(len, text.splitlines()[:9])) < 80
+
+
+def test_a_run_that_was_not_measured_says_so(run, curves):
+    result = summarise(run)
+    assert result["benchmark"] is None
+    assert tabulate_serving(result) == "Serving was not measured in this run.\n"
+    shown = Page(page(run, result))
+    assert "Serving was not measured in this run." in shown.text
+    assert len(shown.all("svg")) == 4
+
+
+def test_a_benchmark_that_was_stopped_is_shown_as_far_as_it_came(run, curves):
+    result = benchmark() | {"partial": True}
+    for row in result["rows"][5:]:
+        invalidate(row, None)
+    write_json(run.benchmark, result)
+    shown = Page(page(run, summarise(run)))
+    assert "The benchmark was stopped before its end" in shown.text
+    assert "not measured" in shown.text
+    assert len(shown.all("svg")) == 9
+
+
+def test_a_run_that_failed_before_it_trained_has_a_page_too(run):
+    for framework in run.lineage().frameworks:
+        run.registered(framework).unlink()
+        shutil.rmtree(run.version(framework))
+    run.certificate.unlink()
+    text = Page(page(run, summarise(run))).text
+    assert "This run is not whole. It lacks a registered version of libtorch, a registered version of pytorch, a parity" in text
+    assert "No version was registered." in text
+
+
+def test_the_plots_of_a_run_are_pictures_too(measured, tmp_path):
+    for picture in draw_run(measured, tmp_path / "img"):
+        assert Image.open(picture).size > (1000, 700)
+        assert picture.stat().st_size < 300_000
+    assert {file.name for file in (tmp_path / "img").iterdir()} == {"training.png", "serving.png"}
