@@ -10,7 +10,7 @@ from windtunnel.measure import spread
 from windtunnel.tables import render
 
 ROW = ("model", "protocol", "loop", "clients", "batch", "requests/s", "p50, ms", "p99, ms", "of limit", "of floor")
-COMPARISON = ("model", "against", "protocol", "clients", "batch", "ratio", "verdict")
+COMPARISON = ("model", "against", "protocol", "clients", "batch", "rounds", "ratio", "verdict")
 LEFT = ("model", "protocol", "loop", "verdict")
 
 
@@ -21,7 +21,7 @@ def tabulate(result: Mapping[str, Any]) -> str:
         title = f"Requests a second, medians of {result['rounds']} rounds of {result['seconds']:g} s a measurement (least to most)"
         text += _table(title, ROW, [_row(row) for row in result["rows"]])
     if result["comparisons"]:
-        title = f"Requests a second as a multiple of the other version's, {result['rounds']} rounds of {result['seconds']:g} s"
+        title = f"Requests a second as a multiple of the other version's, {result['seconds']:g} s a measurement"
         text += _table(title, COMPARISON, [_comparison(row) for row in result["comparisons"]])
     for row in [*result["rows"], *result["comparisons"]]:
         if row["invalid"]:
@@ -40,10 +40,10 @@ def _table(title: str, headings: Sequence[str], rows: Sequence[Sequence[str]]) -
 
 
 def _row(row: Mapping[str, Any]) -> list[str]:
-    asked = [f"{row['model']}@{row['version']}", row["protocol"], row["loop"], str(row["concurrency"]), str(row["batch"])]
-    if row["loop"] == "open":
-        asked[3] = ""
-        asked[2] = f"open, {row['offered']:g}/s" if row["offered"] else "open"
+    loop, clients = row["loop"], str(row["concurrency"])
+    if loop == "open":  # which has a rate, and as many clients as it takes
+        loop, clients = f"open, {row['offered']:g}/s" if row["offered"] else "open", ""
+    asked = [f"{row['model']}@{row['version']}", row["protocol"], loop, clients, str(row["batch"])]
     if not row["requests_per_second"]:
         return [*asked, "no figure" if row["invalid"] else "not measured", "", "", "", ""]
     latencies = [f"{1000 * statistics.median(row[name]):.2f}" for name in ("p50", "p99")]
@@ -54,5 +54,6 @@ def _row(row: Mapping[str, Any]) -> list[str]:
 def _comparison(row: Mapping[str, Any]) -> list[str]:
     asked = [f"{row['model']}@{row['version']}", f"@{row['against']}", row["protocol"], str(row["concurrency"]), str(row["batch"])]
     if row["invalid"]:
-        return [*asked, "no figure", ""]
-    return [*asked, f"{row['ratio']:.3f} ({row['low']:.3f} to {row['high']:.3f})", f"{row['verdict']}, {row['confidence']:.0%} confidence"]
+        return [*asked, "", "no figure", ""]
+    ratio = f"{row['ratio']:.3f} ({row['low']:.3f} to {row['high']:.3f})"
+    return [*asked, str(row["rounds"]), ratio, f"{row['verdict']}, {row['confidence']:.0%} confidence"]
