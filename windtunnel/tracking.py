@@ -54,7 +54,7 @@ class FrameworkRun:
         hyperparameters = {"framework": framework, **spec.model_dump()}
         mlflow.log_batch(self.run_id, params=[Param(name, str(value)) for name, value in hyperparameters.items()])
         self.log = EventLog(logs)
-        self.log.add_hyperparameters(hyperparameters, f"{logs.parent.name}/{framework}")
+        self.log.add_hyperparameters(hyperparameters, f"{framework} {logs.parent.name}")
 
     def log_epoch(self, line: dict[str, float], now: float) -> None:
         """Log a line of `metrics.jsonl`, `now` being seconds since 1970."""

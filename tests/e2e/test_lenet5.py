@@ -1,9 +1,11 @@
 """The DAG `lenet5` as its users meet it: real trainers under a real scheduler, tracked in a real MLflow and TensorBoard."""
 
+import itertools
 import json
 import os
 import shutil
 import signal
+import statistics
 import subprocess
 import sys
 from pathlib import Path
@@ -15,13 +17,15 @@ from safetensors.numpy import load_file, save_file
 from tensorboard.backend.event_processing.event_multiplexer import EventMultiplexer
 from tensorboard.util import tensor_util
 
+from serving import audit
 from tests.waiting import wait_for
 from windtunnel.files import write_json
 from windtunnel.manifest import verify_version
 from windtunnel.settings import ROOT, run_directory
 from windtunnel.spec import FRAMEWORKS
 
-SHORT = ("--param", "samples=4000", "--param", "epochs=2", "--param", "benchmark_seconds=0")
+TRAINING = ("--param", "samples=4000", "--param", "epochs=2")
+SHORT = (*TRAINING, "--param", "benchmark_seconds=0")
 
 
 def lenet5(platform, *arguments, status=0):
@@ -44,8 +48,8 @@ def trainers(platform, word):
 
 @pytest.fixture(scope="module")
 def run(platform):
-    """A short run of all three frameworks."""
-    return lenet5(platform, *SHORT)
+    """A short run of all three frameworks, beside champions."""
+    return lenet5(platform, *TRAINING, "--param", "benchmark_seconds=0.05", "--param", "margin=1")
 
 
 def test_a_run_registers_three_versions_with_accuracy_and_lineage(platform, run):
@@ -75,7 +79,13 @@ def test_mlflow_holds_curves_versions_and_the_certificate(platform, run):
     mlflow = MlflowClient(platform.settings.mlflow_url)
     parent = run["result"]["lineage"]["mlflow_run"]
     assert mlflow.get_run(parent).info.status == "FINISHED"
-    assert {file.path for file in mlflow.list_artifacts(parent)} == {"parity.json", "parity.txt", "report.json", "report.txt"}
+    assert {file.path for file in mlflow.list_artifacts(parent)} == {
+        "parity.json",
+        "parity.txt",
+        "report.html",
+        "report.json",
+        "report.txt",
+    }
     experiment = mlflow.get_experiment_by_name("lenet5").experiment_id
     nested = mlflow.search_runs([experiment], f"tags.`mlflow.parentRunId` = '{parent}'")
     assert {each.data.tags["framework"] for each in nested} == set(FRAMEWORKS)
@@ -86,6 +96,36 @@ def test_mlflow_holds_curves_versions_and_the_certificate(platform, run):
         assert each.data.tags["package.tensorflow" if each.data.tags["framework"] == "tensorflow" else "package.torch"][0] == "2"
         assert [point.step for point in mlflow.get_metric_history(each.info.run_id, "accuracy")] == [1, 2]
         assert "version/manifest.json" in {file.path for file in mlflow.list_artifacts(each.info.run_id, "version")}
+
+
+def test_every_version_was_measured_and_every_answer_right(platform, run):
+    measured = json.loads((directory(platform, run) / "benchmark.json").read_text())
+    assert {name: found["version"] for name, found in measured["models"].items()} == {
+        row["name"]: row["version"] for row in run["result"]["frameworks"].values()
+    }
+    assert [row["invalid"] for row in measured["rows"] if row["invalid"]] == []
+    assert not measured["partial"]
+    closed = [row for row in measured["rows"] if (row["loop"], row["concurrency"], row["batch"]) == ("closed", 10, 1)]
+    usual = {(row["framework"], row["protocol"]): row["requests_per_second"] for row in closed}
+    assert set(usual) == set(itertools.product(FRAMEWORKS, ("rest", "grpc")))
+    mlflow = MlflowClient(platform.settings.mlflow_url)
+    for (framework, protocol), rates in usual.items():
+        version = run["result"]["frameworks"][framework]
+        holder = mlflow.get_model_version(version["name"], str(version["version"])).run_id
+        assert mlflow.get_run(holder).data.metrics[f"serving_{protocol}_c10_b1_requests_per_second"] == statistics.median(rates)
+        assert len(rates) == 5
+
+
+def test_each_version_was_compared_with_the_champion_it_follows(platform, run):
+    measured = json.loads((directory(platform, run) / "benchmark.json").read_text())
+    name = f"lenet5/{directory(platform, run).name}"
+    followed = {line["model"]: line["from_version"] for line in audit.read(platform.settings.serving) if line["run"] == name}
+    found = {(each["model"], each["protocol"]): each for each in measured["comparisons"]}
+    assert set(found) == {(model, protocol) for model, champion in followed.items() if champion for protocol in ("rest", "grpc")}
+    for each in found.values():
+        assert each["against"] == followed[each["model"]]
+        assert each["low"] <= each["ratio"] <= each["high"]
+        assert each["verdict"] in ("faster", "slower", "no difference")
 
 
 def test_tensorboard_has_all_three_on_the_same_axes(platform, run):
