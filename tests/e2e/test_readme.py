@@ -14,13 +14,7 @@ TEXT = (ROOT / "README.md").read_text()
 BLOCKS = re.findall(r"```(sh|python)\n(.*?)```", TEXT.split(SECTION)[1].split("\n## ")[0], re.DOTALL)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def champions(platform):
-    """Something to ask: what the tests before have left, or else what a run releases."""
-    if [known["served"] for known in platform.json("models")].count("to users") == 3:
-        return
-    run = platform.json("run", "lenet5", "--param", "samples=4000", "--param", "margin=1", "--param", "benchmark_seconds=0")
-    assert {row["release"] for row in run["result"]["frameworks"].values()} == {"champion on torchserve", "champion on tfserving"}
+pytestmark = pytest.mark.usefixtures("champions")
 
 
 def here(platform, text):
