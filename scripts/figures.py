@@ -13,12 +13,14 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal, get_args
 from urllib.parse import quote
 
 from PIL import Image
 from playwright.sync_api import Browser, Error, Page, StorageState, ViewportSize, expect, sync_playwright
 
+from train_server.figures import draw_run
 from windtunnel.airflow import Airflow
 from windtunnel.environment import USER, password_file
 from windtunnel.errors import WindtunnelError
@@ -30,7 +32,6 @@ from windtunnel.tracking import client, reachable
 
 DAG = "lenet5"
 IMAGES = ROOT / "img"
-WIDTH = 1280
 LIMIT = 300_000  # bytes of a picture
 PATIENCE = 60_000  # ms until a page shows what it is to show
 MOMENT = 500  # ms
@@ -56,6 +57,7 @@ class Figure:
     name: str
     url: str
     show: Callable[[Page], None]
+    width: int = 1280
     height: int = 800
     storage: dict[str, Any] = field(default_factory=dict)
     colours: Colours = "light"
@@ -112,7 +114,7 @@ def airflow_figures(settings: Settings, run: Run) -> list[Figure]:
         Figure("airflow_graph", here, graph, height=420),
         Figure("airflow_gantt", here, gantt, height=720, storage=opened),
         Figure("airflow_log", f"{here}/tasks/framework.train/mapped/0", log, height=640),
-        Figure("airflow_report", f"{here}/plugin/report", report, height=900),
+        Figure("airflow_report", f"{here}/plugin/report", report, width=1440, height=900),
     ]
 
 
@@ -124,6 +126,7 @@ def tensorboard_figure(settings: Settings, run: Run) -> Figure:
         expect(page.locator("scalar-card line-chart canvas, scalar-card line-chart svg").first).to_be_visible()
 
     stored = {"ignoreOutliers": False, "stepSelectorEnabled": False, "timeSeriesSettingsPaneOpened": False, "scalarSmoothing": 0}
+    stored["sideBarWidthInPercent"] = 27
     query = f"runFilter={quote(run.name)}&tagFilter=epoch"
     return Figure(
         "tensorboard", f"{settings.tensorboard_url}/?{query}#timeseries", curves, height=845, storage={"_tb_global_settings": stored}
@@ -154,7 +157,7 @@ def report_figures(run: Run) -> list[Figure]:
     def whole(page: Page) -> None:
         expect(page.locator("h1").first).to_be_visible()
 
-    return [Figure(f"report_{colours}", run.html.as_uri(), whole, height=1400, colours=colours) for colours in get_args(Colours)]
+    return [Figure(f"report_{colours}", run.html.as_uri(), whole, height=1470, colours=colours) for colours in get_args(Colours)]
 
 
 @contextmanager
@@ -187,7 +190,7 @@ def log_in(browser: Browser, settings: Settings) -> StorageState:
 
 def take(browser: Browser, login: StorageState, figure: Figure, paths: list[tuple[str, str]]) -> bytes:
     """The picture as PNG, of at most 256 colours: pages have few, and the file is a third of what it would be."""
-    size: ViewportSize = {"width": WIDTH, "height": figure.height}
+    size: ViewportSize = {"width": figure.width, "height": figure.height}
     with browser.new_context(viewport=size, color_scheme=figure.colours, storage_state=login, reduced_motion="reduce") as context:
         page = context.new_page()
         page.set_default_timeout(PATIENCE)
@@ -215,13 +218,19 @@ def settled(page: Page, paths: list[tuple[str, str]]) -> bytes:
     raise Error("it goes on changing")
 
 
-def draw_architecture() -> None:
-    """img/architecture.dot → img/architecture.svg."""
+def draw_architecture() -> Path:
+    """img/architecture.dot → img/architecture.svg.
+
+    Raises:
+        WindtunnelError: Graphviz is not there.
+    """
     source = IMAGES / "architecture.dot"
     if shutil.which("dot") is None:
         raise WindtunnelError("dot is missing: install it with `scripts/setup.sh graphviz`")
     drawn = subprocess.run(["dot", "-Tsvg", str(source)], check=True, capture_output=True).stdout
-    write_atomically(source.with_suffix(".svg"), drawn)
+    picture = source.with_suffix(".svg")
+    write_atomically(picture, drawn)
+    return picture
 
 
 def main() -> None:
@@ -229,7 +238,7 @@ def main() -> None:
     settings = load_settings()
     run = newest_run(settings)
     Airflow(settings)  # says what to do where it is not up
-    draw_architecture()
+    made = [draw_architecture(), *draw_run(run, IMAGES)]
     paths = [(str(settings.home), ".windtunnel"), (sys.prefix, ".venv"), (str(settings.root), "windtunnel"), (str(ROOT), "windtunnel")]
     expect.set_options(timeout=PATIENCE)
     figures = [*airflow_figures(settings, run), tensorboard_figure(settings, run), mlflow_figure(settings, run), *report_figures(run)]
@@ -241,10 +250,12 @@ def main() -> None:
             except (Error, AssertionError) as error:
                 reason = str(error).splitlines()[0]
                 raise WindtunnelError(f"{figure.name}: {figure.url} does not show what it should ({reason})") from error
-            if len(picture) > LIMIT:
-                raise WindtunnelError(f"{figure.name} takes {len(picture):,} bytes, more than {LIMIT:,}: make its window smaller")
-            write_atomically(IMAGES / f"{figure.name}.png", picture)
-            print(f"img/{figure.name}.png  {len(picture) / 1000:.0f} kB", flush=True)
+            made.append(IMAGES / f"{figure.name}.png")
+            write_atomically(made[-1], picture)
+    for file in made:
+        print(f"{file.relative_to(ROOT)}  {file.stat().st_size / 1000:.0f} kB")
+    if large := [file.name for file in made if file.stat().st_size > LIMIT]:
+        raise WindtunnelError(f"more than {LIMIT // 1000} kB: {', '.join(large)}; make the window smaller in scripts/figures.py")
 
 
 if __name__ == "__main__":
