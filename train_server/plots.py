@@ -74,7 +74,7 @@ def training_plots(curves: Curves) -> list[Plot]:
             _draw_curve(axes, framework, [line["epoch"] for line in lines], [line[name] for line in lines])
         axes.set_xlabel("epoch")
         axes.set_xticks(_ticks(max(len(lines) for lines in curves.values())))
-        axes.legend()
+        _add_legend(axes, len(curves))
 
     def loss(axes: Axes) -> None:
         against_epoch(axes, "loss")
@@ -99,7 +99,7 @@ def training_plots(curves: Curves) -> list[Plot]:
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.1%}"))
         axes.set_xlim(left=0)
         axes.set(xlabel="training time, s", ylabel="test accuracy")
-        axes.legend()
+        _add_legend(axes, len(curves))
 
     return [
         Plot(
@@ -227,7 +227,7 @@ def write_png(plots: Iterable[Plot], title: str, file: Path) -> None:
         figure, grid = plt.subplots(rows, columns, figsize=(6.4 * columns, 3.8 * rows), layout="constrained", squeeze=False)
         for axes, plot in zip(grid.flat, chosen, strict=False):
             plot.draw(axes)
-            axes.set_title(plot.title)
+            axes.set_title(plot.title, pad=36)  # room for the legend
         for axes in list(grid.flat)[len(chosen) :]:
             axes.set_axis_off()
         figure.suptitle(title)
@@ -276,7 +276,11 @@ def _finish(axes: Axes, rows: list[Row], by: str) -> None:
     groups = sorted({getattr(row, by) for row in rows})
     axes.set_xticks(range(len(groups)), [str(group) for group in groups])
     axes.tick_params(axis="x", length=0)
-    columns = len({name for name, _ in _series(rows)})
+    _add_legend(axes, len({name for name, _ in _series(rows)}))
+
+
+def _add_legend(axes: Axes, columns: int) -> None:
+    """Above the plot, where it hides nothing."""
     axes.legend(ncols=columns, loc="lower center", bbox_to_anchor=(0.5, 1), fontsize=9)
 
 
