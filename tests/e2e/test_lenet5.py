@@ -136,6 +136,9 @@ def test_tensorboard_has_all_three_on_the_same_axes(platform, run):
         points = {tag: logs.Tensors(f"{name}/{framework}", tag) for tag in logs.Runs()[f"{name}/{framework}"]["tensors"]}
         axes[framework] = {tag: [point.step for point in series] for tag, series in points.items()}
         assert tensor_util.make_ndarray(points["epoch/accuracy"][-1].tensor_proto) > 0.7
+        assert tensor_util.make_ndarray(points["misclassified"][0].tensor_proto)[2].startswith(b"\x89PNG")
+        assert "_hparams_/session_start_info" in points
+        assert len(logs.Graph(f"{name}/{framework}").node) > 20
     assert axes["libtorch"] == axes["pytorch"] == axes["tensorflow"]
     assert axes["libtorch"]["epoch/loss"] == [1, 2]
 
