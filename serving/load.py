@@ -114,13 +114,15 @@ def open_loop(ask: Callable[[int], Any], rate: float, warm_up: float, seconds: f
     Raises:
         WindtunnelError: a request failed.
     """
+    uncounted = round(warm_up * rate)
     with OpenLoop(ask, rate) as load:
         time.sleep(warm_up + seconds)
+        while len(load.samples) <= uncounted:  # one at least, however slow the server
+            time.sleep(1 / rate)
     if failures := [sample.answer for sample in load.samples if isinstance(sample.answer, Exception)]:
         raise WindtunnelError(f"{len(failures)} of {len(load.samples)} requests failed, the first: {failures[0]}") from failures[0]
-    start = min(sample.intended for sample in load.samples) + warm_up
-    counted = [sample for sample in load.samples if sample.intended >= start]
-    took = max(sample.answered for sample in counted) - start
+    counted = sorted(load.samples, key=lambda sample: sample.intended)[uncounted:]
+    took = max(sample.answered for sample in counted) - counted[0].intended
     return _figures(len(counted) / took, [sample.latency for sample in counted])
 
 
