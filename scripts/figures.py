@@ -169,7 +169,7 @@ def chromium() -> Iterator[Browser]:
     """
     path = shutil.which("chromium")
     if path is None:
-        raise WindtunnelError("chromium is missing: install it with `scripts/setup.sh chromium`")
+        raise WindtunnelError("chromium is missing: `make figures` installs it")
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=path, args=FLAGS)
         yield browser
@@ -226,7 +226,7 @@ def draw_architecture() -> Path:
     """
     source = IMAGES / "architecture.dot"
     if shutil.which("dot") is None:
-        raise WindtunnelError("dot is missing: install it with `scripts/setup.sh graphviz`")
+        raise WindtunnelError("dot is missing: `make figures` installs it")
     drawn = subprocess.run(["dot", "-Tsvg", str(source)], check=True, capture_output=True).stdout
     picture = source.with_suffix(".svg")
     write_atomically(picture, drawn)

@@ -274,6 +274,7 @@ def _places(rows: list[Row], by: str) -> Iterator[tuple[str, str, float, list[tu
 def _finish(axes: Axes, rows: list[Row], by: str) -> None:
     """Name the groups, and the series above the plot: a column a model."""
     groups = sorted({getattr(row, by) for row in rows})
+    axes.set_xlim(-0.5, len(groups) - 0.5)
     axes.set_xticks(range(len(groups)), [str(group) for group in groups])
     axes.tick_params(axis="x", length=0)
     _add_legend(axes, len({name for name, _ in _series(rows)}))
@@ -288,7 +289,9 @@ def _draw_bars(axes: Axes, rows: list[Row], by: str, values: Callable[[Row], Seq
     """Medians of the `values` of each row as bars in groups of equal `by`, from the least to the most as whiskers."""
     for name, protocol, width, placed in _places(rows, by):
         colour = COLOURS.get(name, OTHER)
-        shown = [(place, found) for place, row in placed if row.measured and (found := values(row))]
+        _mark_invalid(axes, placed, colour)
+        if not (shown := [(place, found) for place, row in placed if row.measured and (found := values(row))]):
+            continue
         middles = [statistics.median(found) for _, found in shown]
         reach = [[middle - min(found), max(found) - middle] for middle, (_, found) in zip(middles, shown, strict=True)]
         axes.bar(
@@ -301,7 +304,6 @@ def _draw_bars(axes: Axes, rows: list[Row], by: str, values: Callable[[Row], Seq
             edgecolor=colour,
             label=f"{name} {PROTOCOLS[protocol]}",
         )
-        _mark_invalid(axes, placed, colour)
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
     axes.set_ylim(bottom=0)
     _finish(axes, rows, by)
