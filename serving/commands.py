@@ -138,7 +138,9 @@ def bench(
     against: Annotated[int | None, typer.Option(help="Say whether the one named is faster or slower than this version of it.")] = None,
     concurrency: Annotated[str | None, typer.Option(help="Clients at once: 1,10,50; against a version 10.")] = None,
     batch: Annotated[str | None, typer.Option(help="Images a request: 1,8,32; against a version 1.")] = None,
-    rounds: Annotated[int | None, typer.Option(help="How often everything is measured: 5; against a version 50.", min=1)] = None,
+    rounds: Annotated[
+        int | None, typer.Option(help="How often everything is measured: 5; against a version 30, and more while it is unclear.", min=1)
+    ] = None,
     seconds: Annotated[float | None, typer.Option(help="Of each measurement: 1; against a version 0.1.", min=0.05)] = None,
     as_json: Json = False,
 ) -> None:

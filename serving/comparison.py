@@ -58,11 +58,6 @@ class Comparison:
     verdict: Verdict
     rounds: int
 
-    @property
-    def slowdown(self) -> float:
-        """By how much B is slower at least, as a share of A's rate: more than a margin where the whole interval is below 1 - margin."""
-        return max(0.0, 1 - self.high)
-
 
 def compare(a: Callable[[], float], b: Callable[[], float], rounds: int = ROUNDS, confidence: float = CONFIDENCE) -> Comparison:
     """Measure A and B in turn, and judge.

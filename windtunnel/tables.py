@@ -11,5 +11,5 @@ def render(table: Table) -> str:
     """A table as plain text, whatever the terminal: for logs and files. It ends with a line break."""
     table.box = ROUNDED
     text = StringIO()
-    Console(file=text, width=160, color_system=None).print(table)
+    Console(file=text, width=160, color_system=None, force_jupyter=False).print(table)
     return "\n".join(line.rstrip() for line in text.getvalue().splitlines()) + "\n"
