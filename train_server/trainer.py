@@ -25,6 +25,7 @@ from safetensors.numpy import load_file, save_file
 from windtunnel.datasets import DataSet
 from windtunnel.errors import WindtunnelError
 from windtunnel.files import sha256, write_json
+from windtunnel.measure import cpu
 from windtunnel.spec import Framework, Spec, load_spec
 
 GOLDEN = 32  # test images in the golden set
@@ -267,12 +268,6 @@ def write_manifest(
         "files": {str(file.relative_to(directory)): sha256(file) for file in files},
     }
     write_json(directory / "manifest.json", manifest)
-
-
-def cpu() -> str:
-    """The processor's name."""
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    return next((line.partition(": ")[2] for line in lines if line.startswith("model name")), platform.machine())
 
 
 def report(line: str) -> None:
