@@ -123,6 +123,20 @@ def test_a_run_in_containers_makes_champions_that_answer_on_both_servers(stack, 
     assert not task_containers(stack)
 
 
+def test_the_notebook_runs_against_the_stack(stack):
+    short = json.dumps({"rounds": 1, "seconds": 0.1, "concurrency": [10], "batch": [1], "requests": 100})
+    papermill = ("--entrypoint", "papermill", "windtunnel", "notebooks/lenet5_benchmark.ipynb", "-", "-y", short)
+    executed = stack.compose("run", "--rm", "-T", *papermill)
+    outputs = [output for cell in json.loads(executed)["cells"] for output in cell.get("outputs", [])]
+    assert [output for output in outputs if output["output_type"] == "error"] == []
+    rows = re.findall(
+        r"│ lenet5-(?:libtorch|pytorch|tensorflow) +│ (?:REST|gRPC) +│ (\d+) of (\d+) ",
+        "".join("".join(output.get("text", "")) for output in outputs),
+    )
+    assert len(rows) == 2 * len(FRAMEWORKS)
+    assert all(right == asked for right, asked in rows)
+
+
 def test_a_training_container_that_is_killed_is_tried_again(stack, runs):
     run_id = runs.start(frameworks=["pytorch"], samples=20_000, epochs=4)
     label = "windtunnel.task=framework.train"
