@@ -98,5 +98,6 @@ class Library:
 
 
 def _give_way() -> None:
-    """Lower this thread's priority: on Linux every thread has its own."""
-    os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), LOADING_NICENESS)
+    """Lower this thread's priority, unless it is lower already: on Linux every thread has its own, and only root may raise one."""
+    thread = threading.get_native_id()
+    os.setpriority(os.PRIO_PROCESS, thread, max(LOADING_NICENESS, os.getpriority(os.PRIO_PROCESS, thread)))

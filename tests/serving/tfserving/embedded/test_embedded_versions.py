@@ -2,6 +2,8 @@
 
 import shutil
 import struct
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,6 +14,7 @@ import pytest
 from embedded_server import EmbeddedServer, config_text, messages_alone, predict_request
 
 from tests.waiting import wait_for
+from windtunnel.settings import ROOT
 
 with messages_alone():
     from google.protobuf import text_format
@@ -293,3 +296,9 @@ def test_warm_up_can_be_left_out(base: Path, tmp_path: Path) -> None:
     write_warm_up(base / "123", b"no record")
     with EmbeddedServer(tmp_path, f"--model_base_path={base}", "--enable_model_warmup=false") as server:
         assert server.half() == (123, 3.0)
+
+
+def test_a_server_of_low_priority_loads_at_its_own() -> None:
+    look = "import os, threading; os.nice(19); from serving.tfserving.embedded.library import _give_way; _give_way(); "
+    look += "print(os.getpriority(os.PRIO_PROCESS, threading.get_native_id()))"  # only root could raise it
+    assert subprocess.run([sys.executable, "-c", look], capture_output=True, text=True, check=True, cwd=ROOT).stdout == "19\n"
