@@ -55,9 +55,9 @@ def test_the_figure_is_drawn_from_what_was_measured(execute, tmp_path):
     result = {"samples": 20, "threads": 1, "frameworks": dict.fromkeys(FRAMEWORKS, row), "scaling": scaling}
     (tmp_path / "benchmarks").mkdir()
     (tmp_path / "benchmarks/train.json").write_text(json.dumps(result))
-    done = execute("figures", "--out", str(tmp_path / "speed.png"))
+    done = execute("figures", "--out", str(tmp_path / "img"))
     assert done.returncode == 0, done.stderr
-    assert (tmp_path / "speed.png").read_bytes().startswith(b"\x89PNG")
+    assert (tmp_path / "img/training_speed.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_a_figure_without_measurements_says_how_to_measure(execute):
