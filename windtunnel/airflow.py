@@ -1,6 +1,7 @@
 """Airflow as the command line sees it: the REST API of its server."""
 
 import json
+import random
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from windtunnel.settings import Settings
 
 POLL_SECONDS = 1.0
 PARSE_SECONDS = 60
+BUSY_SECONDS = 60
 
 
 @dataclass(frozen=True)
@@ -145,18 +147,31 @@ class Airflow:
 
     def _request(self, method: str, path: str, missing: Any = ..., **arguments: Any) -> Any:
         """The JSON of a reply; `missing`, if given, where the server knows no such thing."""
-        try:
-            reply = self._http.request(method, path, **arguments)
-        except httpx.HTTPError as error:
-            url = self._settings.airflow_url
-            raise WindtunnelError(
-                f"Airflow at {url} does not answer ({error}): see `windtunnel status`, start it with `windtunnel up`"
-            ) from error
+        deadline = time.monotonic() + BUSY_SECONDS
+        while _undone(reply := self._send(method, path, **arguments)) and time.monotonic() < deadline:
+            time.sleep(random.uniform(0.05, 0.5))
         if reply.status_code == httpx.codes.NOT_FOUND and missing is not ...:
             return missing
         if reply.is_error:
             raise WindtunnelError(f"Airflow: {_problem(reply)}")
         return reply.json()
+
+    def _send(self, method: str, path: str, **arguments: Any) -> httpx.Response:
+        try:
+            return self._http.request(method, path, **arguments)
+        except httpx.HTTPError as error:
+            url = self._settings.airflow_url
+            raise WindtunnelError(
+                f"Airflow at {url} does not answer ({error}): see `windtunnel status`, start it with `windtunnel up`"
+            ) from error
+
+
+def _undone(reply: httpx.Response) -> bool:
+    """Airflow could not write to its database in time, so that nothing of the request was done: asking again is what helps.
+
+    With SQLite that happens to requests of the same moment, such as two that start a run (windtunnel/environment.py).
+    """
+    return reply.status_code == httpx.codes.INTERNAL_SERVER_ERROR and "Database error" in reply.text
 
 
 def _problem(reply: httpx.Response) -> str:

@@ -6,10 +6,13 @@ import pty
 import signal
 import sqlite3
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 
 import httpx
 import psutil
+
+from windtunnel.airflow import Airflow
 
 
 def one_line(text):
@@ -59,6 +62,15 @@ def test_a_run_waits_while_another_process_writes_to_the_database(platform):
         writer.execute("ROLLBACK")
     _, errors = started.communicate(timeout=120)
     assert started.returncode == 0, errors
+
+
+def test_runs_started_at_the_same_moment_all_run(platform):
+    airflow = Airflow(platform.settings)
+    with ThreadPoolExecutor(6) as pool:
+        runs = list(pool.map(lambda _: airflow.trigger("trivial", {"names": ["a"]}), range(6)))
+    assert len(set(runs)) == 6
+    for run in runs:
+        assert list(airflow.follow("trivial", run))[-1].state == "success"
 
 
 def test_a_run_succeeds_and_its_progress_is_shown(platform):
