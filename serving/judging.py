@@ -128,7 +128,7 @@ def problems(experiments: Sequence[Experiment]) -> list[str]:
 def main(
     experiments: Annotated[int, typer.Option(help="Comparisons of A with A, and as many of A with a slower B.", min=1)] = 20,
     rounds: Annotated[int, typer.Option(help="Of each comparison.")] = ROUNDS,
-    seconds: Annotated[float, typer.Option(help="Of each measurement.", min=0.05)] = 0.2,
+    seconds: Annotated[float, typer.Option(help="Of each measurement.", min=0.05)] = 0.1,
 ) -> None:
     """Compare, print the confusion table, write `judge.json` and `judge.txt` into the platform's `benchmarks` folder."""
     home = load_settings().home
