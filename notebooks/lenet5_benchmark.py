@@ -55,7 +55,7 @@ with warnings.catch_warnings(action="ignore"):  # tqdm's, which misses widgets t
     from windtunnel.tracking import client
 
 # %% tags=["parameters"]
-rounds = 3  # how often everything is measured; 5 and more for figures to quote
+rounds = 5  # how often everything is measured; fewer for a quick look
 seconds = 0.3  # of each measurement
 concurrency = [1, 10, 50]  # clients at once
 batch = [1, 8, 32]  # images in a request

@@ -41,6 +41,7 @@ FAST = 1  # the version
 CONCURRENCY = 10
 DIGITS = 16  # of the golden set: each is sent once more before a slice
 SLOWDOWN = 0.2
+CORRECTIONS = 4
 FALSE_ALARMS = 1 / 20  # of experiments with the same on both sides, at most
 FOUND = 19 / 20  # of experiments with a slower B, at least
 
@@ -80,17 +81,24 @@ def serving(version: Version, settings: Settings, delay: float, seconds: float) 
 def find_delay(version: Version, settings: Settings, rounds: int, seconds: float) -> float:
     """How many seconds more a request must take for the rate to fall by the slowdown.
 
-    Requests that wait for each other take 1/rate each, so the first guess is a share of that; what it does to the rate corrects it.
+    Requests that wait for each other take 1/rate each, so the first guess is a share of that; what it does to the rate corrects it, again
+    and again, as one comparison is not exact enough.
     """
     wanted = 1 / (1 - SLOWDOWN) - 1
     with serving(version, settings, 0, seconds) as rate:
         rate(FAST)  # not counted
-        guess = wanted / statistics.median(rate(FAST) for _ in range(rounds))
-    with serving(version, settings, guess, seconds) as rate:
-        found = 1 / experiment("slower", rate, rounds).comparison.ratio - 1
-    if found <= wanted / 4:
-        raise WindtunnelError(f"a delay of {1e6 * guess:.0f} µs changes the rate by {found:.1%} only: the machine is too busy to measure")
-    return guess * wanted / found
+        delay = wanted / statistics.median(rate(FAST) for _ in range(rounds))
+    delays = found = 0.0
+    for _ in range(CORRECTIONS):
+        with serving(version, settings, delay, seconds) as rate:
+            change = 1 / experiment("slower", rate, rounds).comparison.ratio - 1
+        delays, found = delays + delay, found + change
+        if found <= wanted / 4:
+            raise WindtunnelError(
+                f"a delay of {1e6 * delay:.0f} µs changes the rate by {change:.1%} only: the machine is too busy to measure"
+            )
+        delay = wanted * delays / found
+    return delay
 
 
 def experiment(truth: Truth, rate: Rate, rounds: int) -> Experiment:
