@@ -9,7 +9,8 @@ measured once, each served figure beside its floor, so that a machine that slows
 A figure counts only if every answer was right. Over gRPC and in the open loop all answers are held against the labels that the trainer
 gave. ApacheBench sends one request again and again: every answer must have the status and the length, every body that it prints as a
 whole is held against the labels (serving.load.ab says which those are), and all requests are sent and checked at the same concurrency
-before and after it. One that is wrong, and the row has a sentence and no figure.
+before and after it; where two versions take turns, before and after all of their turns. One that is wrong, and the row has a sentence
+and no figure.
 
 A share of the limit (serving.limit) above 1 is what a server gains that puts requests together, a share of the floor (serving.floor)
 near 1 says that there is nothing left to gain in the model.
@@ -317,9 +318,16 @@ def _compare(bench: Bench, version: Version, against: Version, protocol: Protoco
         a, b = (bench.requests(each, protocol, cell.batch) for each in (against, version))
 
         def rate(requests: Requests) -> float:
-            return requests.closed(cell.concurrency, bench.seconds).requests_per_second
+            return requests.slice(cell.concurrency, bench.seconds).requests_per_second
 
-        found |= asdict(compare(lambda: rate(a), lambda: rate(b), rounds))
+        def check() -> None:
+            a.check_all(cell.concurrency)
+            b.check_all(cell.concurrency)
+
+        check()
+        compared = compare(lambda: rate(a), lambda: rate(b), rounds)
+        check()
+        found |= asdict(compared)
     except WindtunnelError as error:
         invalid = str(error)
     return {

@@ -39,7 +39,7 @@ from windtunnel.tables import render
 
 FAST = 1  # the version
 CONCURRENCY = 10
-DIGITS = 16  # of the golden set: each is sent once more before a slice
+DIGITS = 16  # of the golden set
 SLOWDOWN = 0.2
 CORRECTIONS = 4
 FALSE_ALARMS = 1 / 20  # of experiments with the same on both sides, at most
@@ -75,7 +75,7 @@ def serving(version: Version, settings: Settings, delay: float, seconds: float) 
             server.load(replace(version, number=number))
         server.promote(version.name, SLOW)  # both are in the model's own entry then
         requests = {number: server.requests(version.name, digits, number, "grpc") for number in (FAST, SLOW)}
-        yield lambda number: requests[number].closed(CONCURRENCY, seconds).requests_per_second
+        yield lambda number: requests[number].slice(CONCURRENCY, seconds).requests_per_second
 
 
 def find_delay(version: Version, settings: Settings, rounds: int, seconds: float) -> float:

@@ -61,6 +61,10 @@ class Requests(ABC):
         """
 
     @abstractmethod
+    def slice(self, concurrency: int, seconds: float) -> Figures:
+        """The same as one of many measurements, before and after all of which `check_all` is called, not at each."""
+
+    @abstractmethod
     def _ask(self, message: bytes) -> bytes:
         """Send one request and return the answer, on whichever thread.
 
@@ -122,11 +126,17 @@ class Rest(Requests):
     def closed(self, concurrency: int, seconds: float) -> Figures:
         """By ApacheBench, which sends the first request only: all of them are checked before, and again after it."""
         self.check_all(concurrency)
-        rate = self._ab(concurrency, max(FEW, 2 * concurrency)).requests_per_second
-        rate = self._ab(concurrency, max(FEW, 2 * concurrency, round(rate * WARM_UP * seconds))).requests_per_second
-        figures = self._ab(concurrency, max(FEWEST, 2 * concurrency, round(rate * seconds)))
+        figures = self.slice(concurrency, seconds)
         self.check_all(concurrency)
         return figures
+
+    def slice(self, concurrency: int, seconds: float) -> Figures:
+        """By ApacheBench, which sends the first request only."""
+        few = max(FEW, 2 * concurrency)
+        rate = self._ab(concurrency, few).requests_per_second
+        if (warm_up := round(rate * WARM_UP * seconds)) > few:
+            rate = self._ab(concurrency, warm_up).requests_per_second
+        return self._ab(concurrency, max(FEWEST, 2 * concurrency, round(rate * seconds)))
 
     def _ab(self, concurrency: int, requests: int) -> Figures:
         return ab(self.url, self.messages[0], self.content_type, self.headers, concurrency, requests, lambda body: self.check(0, body))
@@ -171,6 +181,10 @@ class Grpc(Requests):
     def closed(self, concurrency: int, seconds: float) -> Figures:
         """By the generator here, which sends all requests in turn and checks every answer."""
         self.check_all(concurrency)
+        return self.slice(concurrency, seconds)
+
+    def slice(self, concurrency: int, seconds: float) -> Figures:
+        """By the generator here, which checks every answer."""
         warm_up = WARM_UP * seconds
         return grpc_closed_loop(self.target, self.method, self.metadata, self.messages, self.check, concurrency, (warm_up, seconds))
 

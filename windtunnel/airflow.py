@@ -2,6 +2,7 @@
 
 import json
 import random
+import re
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -85,8 +86,9 @@ class Airflow:
             WindtunnelError: there is no such DAG, or its file cannot be imported.
         """
         deadline = time.monotonic() + PARSE_SECONDS
+        naming = re.compile(rf"""(['"]){re.escape(dag_id)}\1|\bdef {re.escape(dag_id)}\(""")
         while (details := self._request("GET", f"/api/v2/dags/{quote(dag_id, safe='')}/details", missing=None)) is None:
-            coming = [file for file in self._settings.dags.rglob("*.py") if dag_id in file.read_text(errors="replace")]
+            coming = [file for file in self._settings.dags.rglob("*.py") if naming.search(file.read_text(errors="replace"))]
             for problem in self._request("GET", "/api/v2/importErrors")["import_errors"]:
                 if self._settings.dags / problem["filename"] in coming:
                     raise WindtunnelError(f"{problem['filename']} cannot be imported: {problem['stack_trace'].strip().splitlines()[-1]}")

@@ -155,7 +155,7 @@ def test_one_framework_alone_and_two_runs_at_once(platform):
 
 @pytest.mark.parametrize("victim", ["libtorch_cpp/build/lenet5", "train_server.train"])
 def test_a_trainer_killed_mid_epoch_leaves_nothing_and_the_retry_ends_right(platform, victim):
-    arguments = ("--param", "frameworks=libtorch", "--param", "epochs=12", "--param", "benchmark_seconds=0", "--json")
+    arguments = ("--param", "frameworks=libtorch", "--param", "epochs=6", "--param", "benchmark_seconds=0", "--json")
     before = {known["dag_run"] for known in platform.json("models")}
     started = platform.start("run", "lenet5", *arguments)
     metrics = wait_for(lambda: list((platform.settings.runs / "lenet5").glob("*/libtorch.partial/metrics.jsonl")), 120)[0]
