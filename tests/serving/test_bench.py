@@ -15,7 +15,7 @@ import pytest
 import torch
 from safetensors.numpy import load_file, save_file
 
-from serving.benchmark import Cell, measure, write
+from serving.benchmark import Cell, compare_versions, measure, write
 from serving.floor import NAME, SCALE, floors, mark
 from serving.limit import forward, images_per_second
 from serving.release import Cause, Release, reconcile_all
@@ -180,6 +180,22 @@ def test_a_wrong_label_makes_a_row_invalid_and_no_other(house, champions, tmp_pa
     text = write(result, tmp_path / "bench.json")
     assert "no figure for lenet5-tensorflow@1 over rest" in text
     assert text == (tmp_path / "bench.txt").read_text()
+
+
+def test_a_comparison_of_wrong_answers_has_no_verdict(house, champions, tmp_path):
+    """ApacheBench asks for the first digit alone; here it is the last whose label is another."""
+    loaded = champions[1]
+    directory = tmp_path / "2"
+    shutil.copytree(loaded.directory, directory)
+    golden = load_file(directory / "golden.safetensors")
+    golden["label"][-1] = (golden["label"][-1] + 1) % 10
+    save_file(golden, directory / "golden.safetensors")
+    result = compare_versions(house.settings, replace(loaded, directory=directory), loaded, [Cell(2, 1)], 6, 0.05, print)
+    assert [row["protocol"] for row in result["comparisons"]] == ["rest", "grpc"]
+    for row in result["comparisons"]:
+        assert "to images to which the trainer gives" in row["invalid"]
+        assert (row["ratio"], row["verdict"]) == (None, None)
+    assert "no figure" in write(result, tmp_path / "bench.json")
 
 
 def test_a_floor_answers_like_a_model_and_computes_none(house, champions):
