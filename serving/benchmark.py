@@ -340,6 +340,7 @@ def _compare(bench: Bench, version: Version, against: Version, protocol: Protoco
         "batch": cell.batch,
         "confidence": CONFIDENCE,
         "rounds": rounds,
+        "seconds": bench.seconds,
         **found,
         "invalid": invalid,
     }

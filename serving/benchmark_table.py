@@ -10,7 +10,7 @@ from windtunnel.measure import spread
 from windtunnel.tables import render
 
 ROW = ("model", "protocol", "loop", "clients", "batch", "requests/s", "p50, ms", "p99, ms", "of limit", "of floor")
-COMPARISON = ("model", "against", "protocol", "clients", "batch", "rounds", "ratio", "verdict")
+COMPARISON = ("model", "against", "protocol", "clients", "batch", "rounds", "each", "ratio", "verdict")
 LEFT = ("model", "protocol", "loop", "verdict")
 
 
@@ -21,7 +21,7 @@ def tabulate(result: Mapping[str, Any]) -> str:
         title = f"Requests a second, medians of {result['rounds']} rounds of {result['seconds']:g} s a measurement (least to most)"
         text += _table(title, ROW, [_row(row) for row in result["rows"]])
     if result["comparisons"]:
-        title = f"Requests a second as a multiple of the other version's, {result['seconds']:g} s a measurement"
+        title = "Requests a second as a multiple of the other version's"
         text += _table(title, COMPARISON, [_comparison(row) for row in result["comparisons"]])
     for row in [*result["rows"], *result["comparisons"]]:
         if row["invalid"]:
@@ -54,6 +54,6 @@ def _row(row: Mapping[str, Any]) -> list[str]:
 def _comparison(row: Mapping[str, Any]) -> list[str]:
     asked = [f"{row['model']}@{row['version']}", f"@{row['against']}", row["protocol"], str(row["concurrency"]), str(row["batch"])]
     if row["invalid"]:
-        return [*asked, "", "no figure", ""]
+        return [*asked, "", "", "no figure", ""]
     ratio = f"{row['ratio']:.3f} ({row['low']:.3f} to {row['high']:.3f})"
-    return [*asked, str(row["rounds"]), ratio, f"{row['verdict']}, {row['confidence']:.0%} confidence"]
+    return [*asked, str(row["rounds"]), f"{row['seconds']:g} s", ratio, f"{row['verdict']}, {row['confidence']:.0%} confidence"]

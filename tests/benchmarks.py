@@ -62,6 +62,7 @@ def benchmark() -> dict[str, Any]:
             "confidence": 0.99,
             "verdict": "no difference",
             "rounds": 50,
+            "seconds": 0.1,
             "invalid": None,
         }
         for (model, server), protocol in itertools.product(MODELS.items(), ("rest", "grpc"))

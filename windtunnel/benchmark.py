@@ -56,7 +56,10 @@ class Row(Part):
 
 
 class Comparison(Part):
-    """Version B of a model against version A: `ratio` is B's rate by A's, `low` to `high` its interval at `confidence`."""
+    """Version B of a model against version A, in `rounds` pairs of slices of so many `seconds`.
+
+    `ratio` is B's rate by A's, `low` to `high` its interval at `confidence`.
+    """
 
     model: str
     version: int
@@ -71,6 +74,7 @@ class Comparison(Part):
     confidence: float | None = None
     verdict: str | None = None
     rounds: int | None = None
+    seconds: float | None = None
     invalid: str | None = None
 
 

@@ -105,6 +105,7 @@ def test_bench_says_whether_a_version_is_faster(bench):
     for row in result["comparisons"]:
         assert (row["model"], row["version"], row["against"], row["invalid"]) == ("lenet5-tensorflow", 2, 1, None)
         assert row["low"] <= row["ratio"] <= row["high"]
+        assert row["seconds"] == 0.05
         assert row["verdict"] in ("faster", "slower", "no difference")
 
 
