@@ -41,7 +41,7 @@ FAST = 1  # the version
 CONCURRENCY = 10
 DIGITS = 16  # of the golden set
 SLOWDOWN = 0.2
-CORRECTIONS = 4
+CORRECTIONS = 4  # of the delay
 FALSE_ALARMS = 1 / 20  # of experiments with the same on both sides, at most
 FOUND = 19 / 20  # of experiments with a slower B, at least
 
@@ -88,16 +88,16 @@ def find_delay(version: Version, settings: Settings, rounds: int, seconds: float
     with serving(version, settings, 0, seconds) as rate:
         rate(FAST)  # not counted
         delay = wanted / statistics.median(rate(FAST) for _ in range(rounds))
-    delays = found = 0.0
+    delays = changes = 0.0
     for _ in range(CORRECTIONS):
         with serving(version, settings, delay, seconds) as rate:
             change = 1 / experiment("slower", rate, rounds).comparison.ratio - 1
-        delays, found = delays + delay, found + change
-        if found <= wanted / 4:
+        if change <= wanted / 4:
             raise WindtunnelError(
                 f"a delay of {1e6 * delay:.0f} µs changes the rate by {change:.1%} only: the machine is too busy to measure"
             )
-        delay = wanted * delays / found
+        delays, changes = delays + delay, changes + change
+        delay = wanted * delays / changes
     return delay
 
 

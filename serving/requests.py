@@ -52,17 +52,18 @@ class Requests(ABC):
     def address(self) -> str:
         """What is asked."""
 
-    @abstractmethod
     def closed(self, concurrency: int, seconds: float) -> Figures:
         """What so many clients get who each send when they have their answer, after a warm-up that does not count.
 
         Raises:
             WindtunnelError: there was an answer that is not right: whatever else was found says nothing.
         """
+        self.check_all(concurrency)
+        return self.slice(concurrency, seconds)
 
     @abstractmethod
     def slice(self, concurrency: int, seconds: float) -> Figures:
-        """The same as one of many measurements, before and after all of which `check_all` is called, not at each."""
+        """The same for who measures many times, and calls `check_all` before and after all of them."""
 
     @abstractmethod
     def _ask(self, message: bytes) -> bytes:
@@ -125,8 +126,7 @@ class Rest(Requests):
 
     def closed(self, concurrency: int, seconds: float) -> Figures:
         """By ApacheBench, which sends the first request only: all of them are checked before, and again after it."""
-        self.check_all(concurrency)
-        figures = self.slice(concurrency, seconds)
+        figures = super().closed(concurrency, seconds)
         self.check_all(concurrency)
         return figures
 
@@ -178,13 +178,8 @@ class Grpc(Requests):
         """Host, port and method."""
         return f"{self.target}{self.method}"
 
-    def closed(self, concurrency: int, seconds: float) -> Figures:
-        """By the generator here, which sends all requests in turn and checks every answer."""
-        self.check_all(concurrency)
-        return self.slice(concurrency, seconds)
-
     def slice(self, concurrency: int, seconds: float) -> Figures:
-        """By the generator here, which checks every answer."""
+        """By the generator here, which sends all requests in turn and checks every answer."""
         warm_up = WARM_UP * seconds
         return grpc_closed_loop(self.target, self.method, self.metadata, self.messages, self.check, concurrency, (warm_up, seconds))
 

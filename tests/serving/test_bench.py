@@ -159,15 +159,20 @@ def test_a_version_that_is_not_loaded_is_an_error(house, trained, champions):
         measure(house.settings, [version], [Cell(1, 1)], 1, 0.05, print)
 
 
-def test_a_wrong_label_makes_a_row_invalid_and_no_other(house, champions, tmp_path):
-    """A version whose golden set is of another than the one that is loaded."""
-    right, loaded = champions
-    directory = tmp_path / "1"
-    shutil.copytree(loaded.directory, directory)
+def mislabelled(version, directory, digits):
+    """The version with other labels for these digits of its golden set than the one that is loaded gives."""
+    shutil.copytree(version.directory, directory)
     golden = load_file(directory / "golden.safetensors")
-    save_file(golden | {"label": (golden["label"] + 1) % 10}, directory / "golden.safetensors")
+    golden["label"][digits] = (golden["label"][digits] + 1) % 10
+    save_file(golden, directory / "golden.safetensors")
+    return replace(version, directory=directory)
+
+
+def test_a_wrong_label_makes_a_row_invalid_and_no_other(house, champions, tmp_path):
+    right, loaded = champions
+    wrong = mislabelled(loaded, tmp_path / "1", slice(None))
     said = []
-    result = measure(house.settings, [right, replace(loaded, directory=directory)], [Cell(1, 1)], 1, 0.05, said.append)
+    result = measure(house.settings, [right, wrong], [Cell(1, 1)], 1, 0.05, said.append)
     assert [(row["model"], row["invalid"] is None) for row in result["rows"]] == [
         ("lenet5-tensorflow", False),
         ("lenet5-pytorch", True),
@@ -186,12 +191,7 @@ def test_a_wrong_label_makes_a_row_invalid_and_no_other(house, champions, tmp_pa
 def test_a_comparison_of_wrong_answers_has_no_verdict(house, champions, tmp_path):
     """ApacheBench asks for the first digit alone; here it is the last whose label is another."""
     loaded = champions[1]
-    directory = tmp_path / "2"
-    shutil.copytree(loaded.directory, directory)
-    golden = load_file(directory / "golden.safetensors")
-    golden["label"][-1] = (golden["label"][-1] + 1) % 10
-    save_file(golden, directory / "golden.safetensors")
-    result = compare_versions(house.settings, replace(loaded, directory=directory), loaded, [Cell(2, 1)], 6, 0.05, print)
+    result = compare_versions(house.settings, mislabelled(loaded, tmp_path / "2", -1), loaded, [Cell(2, 1)], 6, 0.05, print)
     assert [row["protocol"] for row in result["comparisons"]] == ["rest", "grpc"]
     for row in result["comparisons"]:
         assert "to images to which the trainer gives" in row["invalid"]
