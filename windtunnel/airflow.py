@@ -1,7 +1,6 @@
 """Airflow as the command line sees it: the REST API of its server."""
 
 import json
-import random
 import re
 import time
 from collections.abc import Iterator
@@ -18,7 +17,6 @@ from windtunnel.settings import Settings
 
 POLL_SECONDS = 1.0
 PARSE_SECONDS = 60
-BUSY_SECONDS = 60
 
 
 @dataclass(frozen=True)
@@ -149,9 +147,7 @@ class Airflow:
 
     def _request(self, method: str, path: str, missing: Any = ..., **arguments: Any) -> Any:
         """The JSON of a reply; `missing`, if given, where the server knows no such thing."""
-        deadline = time.monotonic() + BUSY_SECONDS
-        while _undone(reply := self._send(method, path, **arguments)) and time.monotonic() < deadline:
-            time.sleep(random.uniform(0.05, 0.5))
+        reply = self._send(method, path, **arguments)
         if reply.status_code == httpx.codes.NOT_FOUND and missing is not ...:
             return missing
         if reply.is_error:
@@ -166,14 +162,6 @@ class Airflow:
             raise WindtunnelError(
                 f"Airflow at {url} does not answer ({error}): see `windtunnel status`, start it with `windtunnel up`"
             ) from error
-
-
-def _undone(reply: httpx.Response) -> bool:
-    """Airflow could not write to its database in time, so that nothing of the request was done: asking again is what helps.
-
-    With SQLite that happens to requests of the same moment, such as two that start a run (windtunnel/environment.py).
-    """
-    return reply.status_code == httpx.codes.INTERNAL_SERVER_ERROR and "Database error" in reply.text
 
 
 def _problem(reply: httpx.Response) -> str:

@@ -18,7 +18,6 @@ def platform_environment(settings: Settings) -> dict[str, str]:
         **os.environ,
         **settings.variables,
         **airflow_secrets(settings),
-        "WINDTUNNEL_API_SERVER_DATABASE": _sqlite(home / "airflow.db", patience=10),
         "WINDTUNNEL_MLFLOW_STORE": mlflow_store(settings),
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
         "PYTHONPATH": str(settings.root),
@@ -58,13 +57,9 @@ def mlflow_store(settings: Settings) -> str:
     return _sqlite(settings.home / "mlflow.db")
 
 
-def _sqlite(file: Path, patience: int = 60) -> str:
-    """SQLite lets one process write at a time; on busy cores the others wait longer than its own patience of 5 s.
-
-    Airflow's API server waits less: some of its writes wait in its event loop, which another of its requests may need to end the
-    very transaction that they wait for, so that nothing is answered until the patience has ended. Whoever asks it asks again.
-    """
-    return f"sqlite:///{file}?timeout={patience}"
+def _sqlite(file: Path) -> str:
+    """SQLite lets one process write at a time; on busy cores the others wait longer than its own patience of 5 s."""
+    return f"sqlite:///{file}?timeout=60"
 
 
 def _without_proxy(host: str) -> str:
