@@ -140,15 +140,21 @@ def run(
 
 
 @app.command()
-def data(name: Annotated[str, typer.Argument(help="mnist, fashion_mnist, or auto.")], as_json: Json = False) -> None:
-    """Find a data set along the search path or download it, verify every file, and print where it is."""
-    from windtunnel.datasets import locate
+def data(
+    name: Annotated[str, typer.Argument(help="Images: mnist, fashion_mnist, or auto. Recordings: mini_speech_commands, or demonstration.")],
+    as_json: Json = False,
+) -> None:
+    """Find a data set along the search path, or download or make it; verify all of it, and print where it is."""
+    from windtunnel.datasets import KNOWN, Content, Source, locate_among
+    from windtunnel.recordings import RECORDINGS
 
-    dataset = locate(name, lambda line: print(line, file=sys.stderr))
+    sources: dict[str, Source[Content]] = {**KNOWN, **RECORDINGS}
+    found = locate_among(sources, name, lambda line: print(line, file=sys.stderr))
     if as_json:
-        print_json({"directory": dataset.directory, **dataset.lineage()})
+        print_json({"directory": found.directory, **found.lineage(), "counts": found.counts()})
     else:
-        print(f"{dataset.directory}\nSHA-256 {dataset.fingerprint}")
+        print(f"{found.directory}\nSHA-256 {found.fingerprint}")
+        print(", ".join(f"{part} {count}" for part, count in found.counts().items()))
 
 
 @app.command(
@@ -191,6 +197,7 @@ def _addresses(settings: "Settings") -> dict[str, str]:
         "tensorboard": published.tensorboard_url,
         "torchserve": published.torchserve_url,
         "tfserving": published.tfserving_url,
+        "speech": published.speech_grpc,
         "user": USER,
         "password_file": str(password_file(settings)),
         "logs": str(settings.logs),
@@ -201,4 +208,5 @@ def _print_addresses(settings: "Settings") -> None:
     found = _addresses(settings)
     print(f"Airflow      {found['airflow']}  (user {found['user']}, password in {found['password_file']})")
     print(f"MLflow       {found['mlflow']}\nTensorBoard  {found['tensorboard']}")
-    print(f"TorchServe   {found['torchserve']}\nTF Serving   {found['tfserving']}\nLogs         {found['logs']}")
+    print(f"TorchServe   {found['torchserve']}\nTF Serving   {found['tfserving']}\nSpeech       {found['speech']}")
+    print(f"Logs         {found['logs']}")

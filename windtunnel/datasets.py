@@ -1,13 +1,17 @@
-"""Data sets: found along the search path, else downloaded, and never used before their content is known to be right."""
+"""Data sets: found along the search path, else downloaded, and never used before their content is known to be right.
+
+How any data set is found is `Source` and `locate_among`. The images are here, the recordings in `windtunnel.recordings`.
+"""
 
 import hashlib
 import json
 import logging
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Generic, TypeVar
 
 import numpy as np
 
@@ -23,21 +27,97 @@ TRAIN_IMAGES, TRAIN_LABELS = "train-images-idx3-ubyte", "train-labels-idx1-ubyte
 TEST_IMAGES, TEST_LABELS = "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"
 
 
-@dataclass(frozen=True)
-class Known:
-    """A public data set: what it is called, what its files hold and where they are.
+class Content(ABC):
+    """What every data set says of itself. `files` holds a SHA-256 of the content of each of its files."""
 
-    `mean` and `std` are those of the training pixels in 0..1, `files` the SHA-256 of the uncompressed bytes of each IDX file, `folders`
-    the names its directory may have on the search path, `mirrors` the URLs below which its files are, `advice` another way to get it.
-    """
+    name: str
+    directory: Path
+    files: Mapping[str, str]
+
+    @property
+    def fingerprint(self) -> str:
+        """One SHA-256 for the whole content, whatever its directory and compression."""
+        return hashlib.sha256(json.dumps(dict(self.files), sort_keys=True).encode()).hexdigest()
+
+    def lineage(self) -> dict[str, Any]:
+        """What conditions and manifests say about the data: name, fingerprint, and the SHA-256 of each file."""
+        return {"name": self.name, "fingerprint": self.fingerprint, "files": dict(self.files)}
+
+    @abstractmethod
+    def counts(self) -> dict[str, int]:
+        """How many samples each part has, by its name."""
+
+
+Found = TypeVar("Found", bound=Content, covariant=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source(ABC, Generic[Found]):
+    """A data set that can be had: what it is called, and the names its directory may have on the search path, the first one preferred."""
 
     title: str
+    folders: Sequence[str]
+    verb: ClassVar[str] = "download"  # what `get` does
+
+    @property
+    @abstractmethod
+    def remedy(self) -> str:
+        """What to do where it can neither be found nor be had."""
+
+    @abstractmethod
+    def is_in(self, directory: Path) -> bool:
+        """Whether all its files are in `directory`, whatever is in them."""
+
+    @abstractmethod
+    def get(self, directory: Path) -> None:
+        """Put the files that `directory` lacks into it.
+
+        Raises:
+            DownloadError: they cannot be had, or cannot be written.
+        """
+
+    @abstractmethod
+    def read(self, name: str, directory: Path) -> Found:
+        """The data set in `directory`, every file of it verified.
+
+        Raises:
+            WindtunnelError: a file cannot be read or is not what it should be.
+        """
+
+
+@dataclass(frozen=True, kw_only=True)
+class Known(Source["DataSet"]):
+    """A public data set of images: what its files hold and where they are.
+
+    `mean` and `std` are those of the training pixels in 0..1, `files` the SHA-256 of the uncompressed bytes of each IDX file, `mirrors`
+    the URLs below which its files are, `advice` another way to get it.
+    """
+
     mean: float
     std: float
     files: Mapping[str, str]
-    folders: Sequence[str]
     mirrors: Sequence[str]
     advice: str = ""
+
+    @property
+    def remedy(self) -> str:
+        """Put it there by hand."""
+        return f"put its four files into {self.folders[0]}/ in a folder that WINDTUNNEL_DATA names{self.advice}"
+
+    def is_in(self, directory: Path) -> bool:
+        """Whether all four files are there, plain or gzipped."""
+        return all(stored(directory / file) for file in self.files)
+
+    def get(self, directory: Path) -> None:
+        """Download what `directory` lacks."""
+        download(self.files, self.mirrors, directory)
+
+    def read(self, name: str, directory: Path) -> "DataSet":
+        """Its images and labels, read once to verify them."""
+        dataset = DataSet(name, directory, self.mean, self.std, self.files)
+        dataset.train()
+        dataset.test()
+        return dataset
 
 
 KNOWN = {
@@ -74,7 +154,7 @@ KNOWN = {
 
 
 @dataclass(frozen=True)
-class DataSet:
+class DataSet(Content):
     """Images and labels in one directory, four IDX files, plain or gzipped.
 
     `mean` and `std` are those of the training pixels in 0..1; `files` holds the SHA-256 of the uncompressed bytes of each IDX file.
@@ -85,15 +165,6 @@ class DataSet:
     mean: float
     std: float
     files: Mapping[str, str]
-
-    @property
-    def fingerprint(self) -> str:
-        """One SHA-256 for the whole content, whatever its directory and compression."""
-        return hashlib.sha256(json.dumps(dict(self.files), sort_keys=True).encode()).hexdigest()
-
-    def lineage(self) -> dict[str, Any]:
-        """What conditions and manifests say about the data: name, fingerprint, and the SHA-256 of each file."""
-        return {"name": self.name, "fingerprint": self.fingerprint, "files": dict(self.files)}
 
     def train(self) -> tuple[np.ndarray, np.ndarray]:
         """The training images, uint8 (N,28,28), and their labels, uint8 (N).
@@ -106,6 +177,10 @@ class DataSet:
     def test(self) -> tuple[np.ndarray, np.ndarray]:
         """The test images and their labels, as `train` gives the training ones."""
         return self._pair(TEST_IMAGES, TEST_LABELS)
+
+    def counts(self) -> dict[str, int]:
+        """How many images there are to train on and to test on."""
+        return {"train": len(self.train()[1]), "test": len(self.test()[1])}
 
     def _pair(self, images_name: str, labels_name: str) -> tuple[np.ndarray, np.ndarray]:
         images, labels = self._read(images_name, dimensions=3), self._read(labels_name, dimensions=1)
@@ -157,45 +232,50 @@ def locate(name: str, say: Callable[[str], None] = _log.info) -> DataSet:
     Raises:
         WindtunnelError: `name` is unknown, a file is not what it should be, or the data set is nowhere and cannot be downloaded.
     """
+    return locate_among(KNOWN, name, say)
+
+
+def locate_among(sources: Mapping[str, Source[Found]], name: str, say: Callable[[str], None]) -> Found:
+    """The data set `name` of `sources`; `auto` is the first of them, or the second where the first cannot be had. See `locate`."""
     if name == "auto":
+        first, second, *_ = sources
         try:
-            return locate("mnist", say)
+            return locate_among(sources, first, say)
         except DownloadError as error:
-            say(f"auto takes Fashion-MNIST: {error}")
-            return locate("fashion_mnist", say)
-    if name not in KNOWN:
-        raise WindtunnelError(f"data set {name!r} is unknown: choose {', '.join(KNOWN)} or auto")
-    known = KNOWN[name]
-    directory = find(known) or _download(known, say)
-    dataset = DataSet(name, directory, known.mean, known.std, known.files)
-    dataset.train()
-    dataset.test()
-    say(f"{known.title} in {directory}")
-    return dataset
+            say(f"auto takes {sources[second].title}: {error}")
+            return locate_among(sources, second, say)
+    if name not in sources:
+        raise WindtunnelError(f"data set {name!r} is unknown: choose {', '.join(sources)} or auto")
+    source = sources[name]
+    directory = find(source) or _get(source, say)
+    found = source.read(name, directory)
+    say(f"{source.title} in {directory}")
+    return found
 
 
-def find(known: Known) -> Path | None:
-    """The first directory on the search path that holds all four files, whatever is in them."""
+def find(source: Source[Any]) -> Path | None:
+    """The first directory on the search path that holds all its files, whatever is in them."""
     for place in search_path():
-        for folder in known.folders:
-            if all(stored(place / folder / file) for file in known.files):
+        for folder in source.folders:
+            if source.is_in(place / folder):
                 return place / folder
     return None
 
 
-def _download(known: Known, say: Callable[[str], None]) -> Path:
-    """Download into the first folder that can be written, of those in `WINDTUNNEL_DATA` and the project's `data`."""
-    folder = known.folders[0]
+def _get(source: Source[Any], say: Callable[[str], None]) -> Path:
+    """Get it into the first folder that can be written, of those in `WINDTUNNEL_DATA` and the project's `data`."""
+    folder = source.folders[0]
     looked = ", ".join(str(place / folder) for place in search_path())
-    remedy = f"put its four files into {folder}/ in a folder that WINDTUNNEL_DATA names{known.advice}"
     place = next(filter(_can_write, _writable_path()), None)
     if place is None:
-        raise DownloadError(f"{known.title} is not complete in {looked}, and no folder to download it into can be written: {remedy}")
-    say(f"{known.title} is not complete in {looked}: downloading it into {place / folder}")
+        raise DownloadError(
+            f"{source.title} is not complete in {looked}, and no folder to {source.verb} it into can be written: {source.remedy}"
+        )
+    say(f"{source.title} is not complete in {looked}: {source.verb}ing it into {place / folder}")
     try:
-        download(known.files, known.mirrors, place / folder)
+        source.get(place / folder)
     except DownloadError as error:
-        raise DownloadError(f"{known.title} cannot be downloaded ({error}): {remedy}") from error
+        raise DownloadError(f"{source.title} cannot be {source.verb}ed ({error}): {source.remedy}") from error
     return place / folder
 
 

@@ -1,7 +1,8 @@
-"""Download IDX files from public mirrors: continued where a connection was cut, known by their digest, published by rename."""
+"""Download files from public mirrors: continued where a connection was cut, known by their content, published by rename."""
 
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -16,20 +17,47 @@ from windtunnel.idx import MAX_BYTES, read_idx, stored
 # Seconds without a byte before the next mirror is tried.
 TIMEOUT = httpx.Timeout(30, connect=5)
 
+Flaw = Callable[[Path], str | None]
+"""Says what is wrong with a file's content, as in "gave …", or `None` if it is right."""
+
 
 class DownloadError(WindtunnelError):
     """No mirror gave the file, or there is nowhere to write it."""
 
 
-def download(files: Mapping[str, str], mirrors: Iterable[str], directory: Path) -> None:
-    """Put those of `files` that `directory` lacks into it, as `NAME.gz`, showing progress on stderr.
+@dataclass(frozen=True)
+class Wanted:
+    """A file to download: what it is called in its directory and below each mirror, how large it can be, and how a wrong one is known."""
 
-    A file has its name only when it is complete and right. What came before a connection was cut stays beside it as `NAME.part.gz`
-    and is continued, now or the next time. Processes that download into the same directory take turns.
+    name: str
+    max_bytes: int
+    flaw: Flaw
+
+
+def download(files: Mapping[str, str], mirrors: Sequence[str], directory: Path) -> None:
+    """Put those of the IDX files `files` that `directory` lacks into it, as `NAME.gz`: see `fetch`.
 
     Args:
         files: the SHA-256 of the uncompressed bytes of each file, by its name without `.gz`.
         mirrors: URLs, each ending in a slash, below which `NAME.gz` is looked for, in this order.
+        directory: made where it is missing.
+
+    Raises:
+        DownloadError: no mirror gave one of the files, or it cannot be written.
+    """
+    lacking = [(name, digest) for name, digest in files.items() if stored(directory / name) is None]
+    fetch([Wanted(f"{name}.gz", MAX_BYTES, partial(_idx_flaw, digest)) for name, digest in lacking], mirrors, directory)
+
+
+def fetch(files: Iterable[Wanted], mirrors: Sequence[str], directory: Path) -> None:
+    """Put those of `files` that `directory` lacks into it, showing progress on stderr.
+
+    A file has its name only when it is complete and right. What came before a connection was cut stays beside it, `.part` before the
+    ending of its name, and is continued, now or the next time. Processes that download into the same directory take turns.
+
+    Args:
+        files: what is wanted.
+        mirrors: URLs, each ending in a slash, below which each file is looked for, in this order.
         directory: made where it is missing.
 
     Raises:
@@ -44,27 +72,29 @@ def download(files: Mapping[str, str], mirrors: Iterable[str], directory: Path) 
             httpx.Client(timeout=TIMEOUT, follow_redirects=True, headers={"Accept-Encoding": "identity"}) as client,
             Progress(*columns, console=Console(stderr=True)) as progress,
         ):
-            for name, digest in files.items():
-                if stored(directory / name) is None:
-                    part = directory / f"{name}.part.gz"
-                    receive = partial(_receive, client, part, partial(progress.update, progress.add_task(name, total=None)))
-                    _from_any([f"{mirror}{name}.gz" for mirror in mirrors], part, digest, receive)
-                    os.replace(part, directory / f"{name}.gz")
+            for wanted in files:
+                file = directory / wanted.name
+                if not file.exists():
+                    part = file.with_suffix(f".part{file.suffix}")
+                    show = partial(progress.update, progress.add_task(file.stem, total=None))
+                    receive = partial(_receive, client, part, wanted.max_bytes, show)
+                    _from_any([f"{mirror}{wanted.name}" for mirror in mirrors], part, wanted.flaw, receive)
+                    os.replace(part, file)
     except OSError as error:
         raise DownloadError(f"{error.filename or directory} cannot be written: {error.strerror}") from error
 
 
-def _from_any(urls: Iterable[str], part: Path, digest: str, receive: Callable[[str], None]) -> None:
+def _from_any(urls: Iterable[str], part: Path, flaw: Flaw, receive: Callable[[str], None]) -> None:
     problems = []
     for url in urls:
         try:
-            return _from_one(url, part, digest, receive)
+            return _from_one(url, part, flaw, receive)
         except (httpx.HTTPError, DownloadError) as error:
             problems.append(f"{url}: {str(error) or type(error).__name__}")
     raise DownloadError("; ".join(problems))
 
 
-def _from_one(url: str, part: Path, digest: str, receive: Callable[[str], None]) -> None:
+def _from_one(url: str, part: Path, flaw: Flaw, receive: Callable[[str], None]) -> None:
     """Complete `part` from `url`, as often as a try brings something, and from its beginning where what was there before does not fit."""
     inherited = part.exists()
     while True:
@@ -75,17 +105,17 @@ def _from_one(url: str, part: Path, digest: str, receive: Callable[[str], None])
             if _size(part) > before:
                 continue
             raise
-        found = _content(part)
-        if found == digest:
+        wrong = flaw(part)
+        if wrong is None:
             return
         part.unlink()
         if not inherited:
-            raise DownloadError(f"gave a file with {found} uncompressed, not {digest}")
+            raise DownloadError(f"gave {wrong}")
         inherited = False
 
 
-def _receive(client: httpx.Client, part: Path, show: Callable[..., None], url: str) -> None:
-    """Append to `part` what it lacks; begin again where the server cannot continue. Whether the result is right, its digest tells."""
+def _receive(client: httpx.Client, part: Path, max_bytes: int, show: Callable[..., None], url: str) -> None:
+    """Append to `part` what it lacks; begin again where the server cannot continue. Whether the result is right, its content tells."""
     offset = _size(part)
     with client.stream("GET", url, headers={"Range": f"bytes={offset}-"} if offset else {}) as response:
         if response.status_code == httpx.codes.REQUESTED_RANGE_NOT_SATISFIABLE:
@@ -103,9 +133,9 @@ def _receive(client: httpx.Client, part: Path, show: Callable[..., None], url: s
                 stream.write(chunk)
                 received = offset + response.num_bytes_downloaded
                 show(completed=received)
-                if received > MAX_BYTES:
+                if received > max_bytes:
                     part.unlink()
-                    raise DownloadError(f"gave more than {MAX_BYTES} bytes")
+                    raise DownloadError(f"gave more than {max_bytes} bytes")
             stream.flush()
             os.fsync(stream.fileno())
 
@@ -114,9 +144,10 @@ def _size(file: Path) -> int:
     return file.stat().st_size if file.exists() else 0
 
 
-def _content(part: Path) -> str:
-    """The SHA-256 of what `part` holds, or, in words, that it holds something else."""
+def _idx_flaw(digest: str, file: Path) -> str | None:
+    """What `file` holds, where that are not IDX data of this SHA-256."""
     try:
-        return read_idx(part)[1]
+        found = read_idx(file)[1]
     except WindtunnelError:
-        return "no IDX data"
+        found = "no IDX data"
+    return None if found == digest else f"a file with {found} uncompressed, not {digest}"

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from windtunnel.errors import WindtunnelError
 from windtunnel.files import sha256
-from windtunnel.spec import Framework, Spec, first_problem
+from windtunnel.spec import AnySpec, Framework, first_problem
 
 MANIFEST = "manifest.json"
 
@@ -23,7 +23,7 @@ class Part(BaseModel):
 
 
 class DataLineage(Part):
-    """What was trained on: `files` maps an IDX file to the SHA-256 of its uncompressed bytes, `fingerprint` stands for all of them."""
+    """What was trained on: `files` maps a file to the SHA-256 of its uncompressed content, `fingerprint` stands for all of them."""
 
     name: str
     fingerprint: str
@@ -53,9 +53,9 @@ class Manifest(Part):
     """`manifest.json`. `files` maps every other file of the version, relative to its directory, to its SHA-256."""
 
     manifest_version: Literal[1]
-    model: Literal["lenet5"]
+    model: Literal["lenet5", "speech_commands"]
     framework: Framework
-    spec: Spec
+    spec: AnySpec
     dataset: DataLineage
     metrics: Metrics
     environment: Environment

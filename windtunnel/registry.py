@@ -14,6 +14,7 @@ from windtunnel.errors import WindtunnelError
 from windtunnel.files import sha256
 from windtunnel.manifest import MANIFEST, Manifest, verify_version
 from windtunnel.run import Lineage
+from windtunnel.speech import SPEECH_COMMANDS
 
 
 @dataclass(frozen=True)
@@ -35,8 +36,8 @@ class RegisteredVersion:
 
 
 def registered_name(manifest: Manifest) -> str:
-    """The registered model a version belongs to, such as `lenet5-libtorch`."""
-    return f"{manifest.model}-{manifest.framework}"
+    """The registered model a version belongs to, such as `lenet5-libtorch`, or `speech-commands`, which one framework trains."""
+    return SPEECH_COMMANDS if manifest.model == "speech_commands" else f"{manifest.model}-{manifest.framework}"
 
 
 def register(mlflow: MlflowClient, directory: Path, mlflow_run: str, lineage: Lineage) -> RegisteredVersion:

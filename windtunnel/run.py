@@ -8,7 +8,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from windtunnel.errors import WindtunnelError
-from windtunnel.spec import Framework, Spec, first_problem, load_spec
+from windtunnel.spec import Framework, Spec, SpeechSpec, first_problem, load_any_spec, load_spec
 
 SKIPPED = 99  # the exit status of a task's program that found nothing to do: Airflow's own BashOperator's for a skip
 
@@ -50,6 +50,31 @@ class Run:
     def conditions(self) -> Path:
         """The directory that every trainer of the run reads."""
         return self.directory / "conditions"
+
+    @property
+    def suggestions(self) -> Path:
+        """What users suggested and this run took, as JSON: `accepted`, `rejected`. The clips of the accepted are beside it, see `clips`."""
+        return self.directory / "suggestions.json"
+
+    @property
+    def clips(self) -> Path:
+        """The clips of the accepted suggestions, in their order: `clips`, int16 (N,16000), and `labels`, uint8 (N)."""
+        return self.directory / "suggestions.safetensors"
+
+    @property
+    def champion(self) -> Path:
+        """The version users got when the run began, if there was one: what it is trained from, and compared with."""
+        return self.directory / "champion"
+
+    @property
+    def baseline(self) -> Path:
+        """The version of the tutorial's network, which the model is compared with; its spec is beside it, ending in `.spec.json`."""
+        return self.directory / "baseline"
+
+    @property
+    def evaluation(self) -> Path:
+        """What the versions of the run are worth beside each other, as JSON; the table beside it ends in `.txt`."""
+        return self.directory / "evaluation.json"
 
     @property
     def certificate(self) -> Path:
@@ -96,8 +121,12 @@ class Run:
         return self.directory / f"{framework}.released.json"
 
     def spec(self) -> Spec:
-        """Read the spec. Raises WindtunnelError where there is none."""
+        """Read the spec of a run of `lenet5`. Raises WindtunnelError where there is none."""
         return load_spec(self.spec_file)
+
+    def any_spec(self) -> Spec | SpeechSpec:
+        """Read the spec, whatever the model. Raises WindtunnelError where there is none."""
+        return load_any_spec(self.spec_file)
 
     def lineage(self) -> Lineage:
         """Read where the run comes from.

@@ -46,6 +46,7 @@ class Settings(BaseSettings):
     torchserve_host: Optional = None
     torchserve_management_host: str = "127.0.0.1"
     tfserving_host: Optional = None
+    speech_host: Optional = None
     airflow_port: Port = 8080
     mlflow_port: Port = 5000
     tensorboard_port: Port = 6006
@@ -55,6 +56,7 @@ class Settings(BaseSettings):
     torchserve_grpc_inference_port: Port = 7070
     tfserving_grpc_port: Port = 8500
     tfserving_rest_port: Port = 8501
+    speech_port: Port = 55221
     runtime: Literal["process", "docker", "swarm"] = "process"
     images: str = "windtunnel"
     image_tag: str = __version__
@@ -141,6 +143,11 @@ class Settings(BaseSettings):
     def tfserving_grpc(self) -> str:
         """HOST:PORT of TensorFlow Serving over gRPC."""
         return f"{self.tfserving_host or self.host}:{self.tfserving_grpc_port}"
+
+    @property
+    def speech_grpc(self) -> str:
+        """HOST:PORT of the speech server."""
+        return f"{self.speech_host or self.host}:{self.speech_port}"
 
 
 def load_settings() -> Settings:

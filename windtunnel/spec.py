@@ -2,9 +2,9 @@
 
 import math
 from pathlib import Path
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Literal, Self, TypeVar, get_args
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
 from windtunnel.errors import WindtunnelError
 
@@ -24,34 +24,26 @@ Positive = Annotated[float, Field(gt=0), AfterValidator(_finite)]
 Decay = Annotated[float, Field(ge=0, lt=1)]
 
 
-class Spec(BaseModel):
-    """What every framework of one run trains: the same bytes, as `spec.json`, for each.
+class Training(BaseModel):
+    """What decides the result of training, whatever the model. `samples` is how many training samples are used.
 
-    `mean` and `std` are those of the training pixels in 0..1; `samples` is how many training images are used, drawn at random
-    under `seed`. Adam's defaults are those of Kingma and Ba (arXiv 1412.6980). One thread is the default: a step takes a
-    millisecond or three, and threads that wait for each other that often are slower than one as soon as anything else, such as
-    Airflow, needs the processor too.
+    One thread is the default: a step takes a millisecond or three, and threads that wait for each other that often are slower than one
+    as soon as anything else, such as Airflow, needs the processor too.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    model: Literal["lenet5"] = "lenet5"
+    model: str
     dataset: str
-    mean: float
-    std: Positive
     samples: Annotated[int, Field(gt=0)]
     epochs: Annotated[int, Field(gt=0)] = 5
     batch_size: Annotated[int, Field(gt=0)] = 64
     learning_rate: Positive = 0.01
-    beta1: Decay = 0.9
-    beta2: Decay = 0.999
-    epsilon: Positive = 1e-8
-    schedule: Schedule = "cosine"
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 1
     threads: Annotated[int, Field(gt=0)] = 1
 
     @model_validator(mode="after")
-    def _fills_a_batch(self) -> "Spec":
+    def _fills_a_batch(self) -> Self:
         if self.samples < self.batch_size:
             raise ValueError(f"samples is {self.samples}, less than one batch of {self.batch_size}: ask for more, or a smaller batch_size")
         return self
@@ -67,14 +59,60 @@ class Spec(BaseModel):
         return self.epochs * self.steps_per_epoch
 
 
+class Spec(Training):
+    """What every framework of one run of `lenet5` trains: the same bytes, as `spec.json`, for each.
+
+    `mean` and `std` are those of the training pixels in 0..1; the `samples` images are drawn at random under `seed`. Adam's defaults are
+    those of Kingma and Ba (arXiv 1412.6980).
+    """
+
+    model: Literal["lenet5"] = "lenet5"
+    mean: float
+    std: Positive
+    beta1: Decay = 0.9
+    beta2: Decay = 0.999
+    epsilon: Positive = 1e-8
+    schedule: Schedule = "cosine"
+
+
+class SpeechSpec(Training):
+    """What a run of `speech_commands` trains.
+
+    `suggestions` are the SHA-256 of the users' clips among the samples, beside the data set's; `initial` is the SHA-256 of the weights
+    that training starts from, those of a version before, or else they are drawn under `seed`.
+    """
+
+    model: Literal["speech_commands"] = "speech_commands"
+    network: Literal["ds_cnn", "tutorial"] = "ds_cnn"
+    learning_rate: Positive = 0.004
+    weight_decay: Decay = 0.02
+    suggestions: tuple[str, ...] = ()
+    initial: str | None = None
+
+
+AnySpec = Annotated[Spec | SpeechSpec, Field(discriminator="model")]
+_SPEC: TypeAdapter[Spec] = TypeAdapter(Spec)
+_ANY_SPEC: TypeAdapter[Spec | SpeechSpec] = TypeAdapter(AnySpec)
+_Kind = TypeVar("_Kind")
+
+
 def load_spec(file: Path) -> Spec:
-    """Read `spec.json`.
+    """Read `spec.json` of a run of `lenet5`.
 
     Raises:
         WindtunnelError: the file is missing, is not JSON, or holds a value that cannot be trained with.
     """
+    return _load(file, _SPEC)
+
+
+def load_any_spec(file: Path) -> Spec | SpeechSpec:
+    """Read `spec.json`, whatever the model, as `load_spec` does."""
+    return _load(file, _ANY_SPEC)
+
+
+def _load(file: Path, kind: TypeAdapter[_Kind]) -> _Kind:
     try:
-        return Spec.model_validate_json(file.read_bytes())
+        return kind.validate_json(file.read_bytes())
     except OSError as error:
         raise WindtunnelError(f"spec {file} cannot be read: {error.strerror}") from error
     except ValidationError as error:

@@ -14,7 +14,7 @@ from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 from windtunnel.errors import WindtunnelError
 from windtunnel.eventlog import EventLog
 from windtunnel.settings import Settings
-from windtunnel.spec import Framework, Spec
+from windtunnel.spec import Framework, Training
 
 EPOCH_METRICS = ("loss", "accuracy", "seconds", "samples_per_second")
 
@@ -47,7 +47,7 @@ def start_parent(mlflow: MlflowClient, model: str, run_name: str, tags: dict[str
 class FrameworkRun:
     """One framework's training, logged while it happens: an MLflow run nested in the DAG run's, and a TensorBoard directory, `log`."""
 
-    def __init__(self, mlflow: MlflowClient, parent: str, framework: Framework, spec: Spec, logs: Path) -> None:
+    def __init__(self, mlflow: MlflowClient, parent: str, framework: Framework, spec: Training, logs: Path) -> None:
         self._mlflow = mlflow
         experiment = mlflow.get_run(parent).info.experiment_id
         tags = {MLFLOW_PARENT_RUN_ID: parent, "framework": framework}

@@ -1,10 +1,12 @@
 """The command line where no platform runs; `tests/e2e/test_platform.py` has the rest."""
 
+import json
 import os
 import subprocess
 import sys
 
 import pytest
+from spoken import recordings, zipped
 
 
 @pytest.fixture
@@ -56,8 +58,21 @@ def test_models_without_a_platform_is_one_line(windtunnel):
 
 def test_an_unknown_data_set_is_one_line(windtunnel):
     done = windtunnel("data", "cats", status=1)
-    assert "'cats'" in done.stderr
-    assert done.stderr.count("\n") == 1
+    choices = "mnist, fashion_mnist, mini_speech_commands, demonstration or auto"
+    assert done.stderr == f"error: data set 'cats' is unknown: choose {choices}\n"
+
+
+def test_recordings_are_data_sets_too(windtunnel, tmp_path):
+    (tmp_path / "speech").mkdir()
+    (tmp_path / "speech" / "mini_speech_commands.zip").write_bytes(zipped(recordings()))
+    done = windtunnel("data", "mini_speech_commands", "--json", status=0, WINDTUNNEL_DATA=str(tmp_path))
+    assert done.stderr == f"Mini Speech Commands in {tmp_path / 'speech'}\n"
+    found = json.loads(done.stdout)
+    assert (found["name"], found["directory"]) == ("mini_speech_commands", str(tmp_path / "speech"))
+    assert list(found["files"]) == ["mini_speech_commands.zip"]
+    assert found["counts"] == {"train": 16, "validation": 0, "test": 0}
+    done = windtunnel("data", "mini_speech_commands", status=0, WINDTUNNEL_DATA=str(tmp_path))
+    assert done.stdout == f"{tmp_path / 'speech'}\nSHA-256 {found['fingerprint']}\ntrain 16, validation 0, test 0\n"
 
 
 def test_down_where_nothing_runs_is_done(windtunnel):

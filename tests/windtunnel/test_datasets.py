@@ -86,6 +86,7 @@ def test_images_and_labels_come_together(tiny_set: Callable[[int], Files], tmp_p
         assert images.tobytes() == files[images_name][16:]
         assert labels.tobytes() == files[labels_name][8:]
         assert images.shape == (len(labels), 28, 28)
+    assert dataset.counts() == {"train": 300, "test": 20}
 
 
 def test_a_changed_file_is_named_with_what_it_holds(tiny_set: Callable[[int], Files], tmp_path: Path) -> None:

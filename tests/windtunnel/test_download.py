@@ -13,7 +13,7 @@ import httpx
 import pytest
 from loopback_mirror import Mirror
 
-from windtunnel.download import DownloadError, download
+from windtunnel.download import DownloadError, Wanted, download, fetch
 from windtunnel.idx import MAX_BYTES, read_idx
 
 LARGE = "train-images-idx3-ubyte"
@@ -218,3 +218,30 @@ def test_a_place_that_cannot_be_written_is_named(large: dict[str, bytes], mirror
     with pytest.raises(DownloadError, match=r"data.* cannot be written: Not a directory"):
         download(digests(large), [mirror.url], tmp_path / "data" / "mnist")
     assert mirror.requests == []
+
+
+# Files of any kind, known by a function
+
+
+def begins_right(file: Path) -> str | None:
+    return None if file.read_bytes().startswith(b"right") else "a file that begins wrong"
+
+
+def test_a_file_is_known_by_its_content(start_mirror: Callable[[], Mirror], tmp_path: Path) -> None:
+    wrong, right = start_mirror(), start_mirror()
+    wrong.files, right.files = {"/words.zip": b"wrong" + bytes(2000)}, {"/words.zip": b"right" + bytes(2000)}
+    (tmp_path / "words.part.zip").write_bytes(b"wrong" + bytes(500))
+    fetch([Wanted("words.zip", 10_000, begins_right)], [wrong.url, right.url], tmp_path)
+    assert [request.range for request in wrong.requests] == ["bytes=505-", None]
+    assert names(tmp_path) == {"words.zip"}
+    assert (tmp_path / "words.zip").read_bytes() == right.files["/words.zip"]
+    with pytest.raises(DownloadError, match=f"{wrong.url}words.zip: gave a file that begins wrong"):
+        fetch([Wanted("words.zip", 10_000, begins_right)], [wrong.url], tmp_path / "other")
+
+
+def test_a_file_has_a_size_of_its_own_that_it_does_not_exceed(mirror: Mirror, tmp_path: Path) -> None:
+    mirror.files = {"/words.zip": b"right" + bytes(2000)}
+    with pytest.raises(DownloadError, match="gave more than 2004 bytes"):
+        fetch([Wanted("words.zip", 2004, begins_right)], [mirror.url], tmp_path)
+    fetch([Wanted("words.zip", 2005, begins_right)], [mirror.url], tmp_path)
+    assert names(tmp_path) == {"words.zip"}

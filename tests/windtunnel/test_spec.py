@@ -43,7 +43,7 @@ def test_load_spec_reads_what_was_written(tmp_path):
     assert load_spec(file) == spec
 
 
-@pytest.mark.parametrize(("content", "says"), [("{", "Invalid JSON"), ('{"dataset": "mnist"}', "mean: Field required")])
+@pytest.mark.parametrize(("content", "says"), [("{", "Invalid JSON"), ('{"dataset": "mnist"}', "samples: Field required")])
 def test_load_spec_names_file_and_problem(tmp_path, content, says):
     file = tmp_path / "spec.json"
     file.write_text(content)

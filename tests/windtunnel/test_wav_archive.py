@@ -1,0 +1,173 @@
+import struct
+import time
+import tracemalloc
+import zipfile
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+from spoken import Entries, noise, recordings, wav, zipped
+
+from windtunnel import wav_archive
+from windtunnel.clips import CLIP_SAMPLES, WORDS
+from windtunnel.errors import WindtunnelError
+from windtunnel.wav_archive import MAX_BYTES, read_archive, read_wav
+
+NAME = "mini_speech_commands/go/00b01445_nohash_0.wav"
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "mini_speech_commands.zip"
+
+
+def written(file: Path, entries: Entries, compression: int = zipfile.ZIP_DEFLATED) -> Path:
+    file.write_bytes(zipped(entries, compression))
+    return file
+
+
+def test_recordings_come_in_the_order_of_words_and_names_and_end_in_silence(file: Path) -> None:
+    recorded = read_archive(written(file, dict(reversed(recordings().items()))))
+    assert recorded.clips.shape == (16, CLIP_SAMPLES)
+    assert (recorded.clips.dtype, recorded.labels.dtype) == (np.int16, np.uint8)
+    assert recorded.labels.tolist() == [label for label in range(8) for _ in range(2)]
+    assert recorded.speakers.tolist() == ["00b01445", "fe1916ba"] * 8
+    for clip, seed in zip(recorded.clips, [seed for label in range(8) for seed in (label, 100 + label)], strict=True):
+        assert np.array_equal(clip[:8000], noise(seed))
+        assert not clip[8000:].any()
+
+
+def test_the_digest_is_that_of_words_names_and_samples(file: Path) -> None:
+    entries = recordings()
+    digest = read_archive(written(file, entries)).digest
+    junk = {"mini_speech_commands/README.md": b"", "__MACOSX/mini_speech_commands/go/._00b01445_nohash_0.wav": b"", "other/": b""}
+    assert read_archive(written(file, junk | dict(reversed(entries.items())), zipfile.ZIP_STORED)).digest == digest
+    twice = {f"mini_speech_commands/{word}/fe1916ba_nohash_7.wav": entries[NAME] for word in ("go", "up")}
+    assert read_archive(written(file, entries | twice)).digest == digest
+    assert read_archive(written(file, entries | {NAME: wav(noise(1) + np.int16(1))})).digest != digest
+    assert (
+        read_archive(written(file, {name.replace("fe1916ba", "fe1916bb"): content for name, content in entries.items()})).digest != digest
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("mini_speech_commands/cat/00b01445_nohash_0.wav", wav(noise(1)), "holds 'mini_speech_commands/cat/00b01445_nohash_0.wav': a rec"),
+        ("../go/00b01445_nohash_0.wav", wav(noise(1)), "holds '../go/00b01445_nohash_0.wav': a recording is called FOLDER/WORD/SPEAKER"),
+        ("/etc/go/00b01445_nohash_0.wav", wav(noise(1)), "a recording is called"),
+        ("mini_speech_commands/go/somebody.WAV", wav(noise(1)), "a recording is called"),
+        (NAME, wav(noise(1), rate=8000), f"{NAME} has 8000 Hz, 1 channels and 16 bits: it must have 16000 Hz, 1 and 16"),
+        (NAME, wav(noise(1), channels=2), "has 16000 Hz, 2 channels and 16 bits"),
+        (NAME, wav(noise(1).astype(np.uint8)), "has 16000 Hz, 1 channels and 8 bits"),
+        (NAME, wav(noise(1, 16001)), "has 16001 samples: it must have 1 to 16000"),
+        (NAME, wav(noise(1, 0)), "has 0 samples"),
+        (NAME, wav(noise(1))[:-2], "promises 8000 samples and holds 7999"),
+        (NAME, wav(noise(1))[:30], "is not a WAV"),
+        (NAME, b"", r"is not a WAV \(it ends too early\)"),
+        (NAME, b"<html>Please log in</html>", "is not a WAV"),
+        (NAME, wav(noise(1, 10**6)), "has 2000044 bytes: one second"),
+    ],
+)
+def test_a_wav_that_is_no_recording_is_named(name: str, content: bytes, message: str, file: Path) -> None:
+    with pytest.raises(WindtunnelError, match=message) as error:
+        read_archive(written(file, recordings() | {name: content}))
+    assert str(error.value).startswith(str(file))
+    assert "\n" not in str(error.value)
+
+
+def test_a_word_that_nobody_says_is_named(file: Path) -> None:
+    entries = {name: content for name, content in recordings().items() if "/left/" not in name and "/yes/" not in name}
+    with pytest.raises(WindtunnelError, match="holds no recording of left, yes"):
+        read_archive(written(file, entries))
+    with pytest.raises(WindtunnelError, match=f"holds no recording of {', '.join(WORDS)}"):
+        read_archive(written(file, {}))
+
+
+# What is damaged or means harm
+
+
+def test_a_truncated_archive_is_said_to_be_one(file: Path) -> None:
+    content = zipped(recordings())
+    for length in (0, 1, 1000, len(content) // 2, len(content) - 1000, len(content) - 1):
+        file.write_bytes(content[:length])
+        with pytest.raises(WindtunnelError, match="is truncated or is not a zip"):
+            read_archive(file)
+
+
+def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:
+    for file, problem in [(tmp_path / "nowhere.zip", "No such file"), (tmp_path, "Is a directory")]:
+        with pytest.raises(WindtunnelError, match=f"{file} cannot be read: {problem}"):
+            read_archive(file)
+
+
+def test_other_packings_are_refused(file: Path) -> None:
+    with pytest.raises(WindtunnelError, match="is encrypted, or not compressed by deflate"):
+        read_archive(written(file, recordings(), zipfile.ZIP_LZMA))
+    content = bytearray(zipped(recordings()))
+    content[content.index(b"PK\x01\x02") + 8] |= 1  # the flag "encrypted" of the first entry
+    file.write_bytes(content)
+    with pytest.raises(WindtunnelError, match="is encrypted"):
+        read_archive(file)
+
+
+def test_an_archive_with_too_much_in_it_is_refused(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    written(file, recordings())
+    monkeypatch.setattr(wav_archive, "MAX_RECORDINGS", 15)
+    with pytest.raises(WindtunnelError, match="holds 16 recordings: at most 15 are read"):
+        read_archive(file)
+    with file.open("r+b") as stream:
+        stream.truncate(MAX_BYTES + 1)
+    with pytest.raises(WindtunnelError, match=f"has {MAX_BYTES + 1} bytes"):
+        read_archive(file)
+
+
+def test_a_bomb_that_lies_about_its_size_does_not_go_off(file: Path) -> None:
+    size = 100 * 2**20
+    content = bytearray(zipped({**recordings(), NAME: bytes(size)}))
+    start = content.index(struct.pack("<I", size), content.index(b"PK\x01\x02"))  # in the directory, where sizes are looked up
+    content[start : start + 4] = struct.pack("<I", 32_044)
+    file.write_bytes(content)
+    tracemalloc.start()
+    began = time.monotonic()
+    try:
+        with pytest.raises(WindtunnelError, match="is truncated or is not a zip"):
+            read_archive(file)
+        assert tracemalloc.get_traced_memory()[1] < 16 * 2**20
+    finally:
+        tracemalloc.stop()
+    assert time.monotonic() - began < 5
+
+
+SMALL = zipped({name: wav(noise(seed, 8)) for seed, name in enumerate(recordings(("00b01445",)))})
+
+
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(changes=st.dictionaries(st.integers(0, len(SMALL) - 1), st.integers(0, 255), min_size=1, max_size=8))
+@example(changes={SMALL.index(b"PK\x01\x02") + 6: 255})  # a version of zip that nobody knows
+def test_a_damaged_archive_is_an_error_or_harmless(changes: dict[int, int], file: Path) -> None:
+    content = bytearray(SMALL)
+    for place, byte in changes.items():
+        content[place] = byte
+    file.write_bytes(content)
+    with suppress(WindtunnelError):
+        assert len(read_archive(file).clips) == 8
+
+
+@settings(max_examples=150)
+@given(changes=st.dictionaries(st.integers(0, 60), st.integers(0, 255), max_size=4), length=st.integers(0, 60))
+def test_a_damaged_wav_is_an_error_or_harmless(changes: dict[int, int], length: int) -> None:
+    content = bytearray(wav(noise(1, 8)))
+    for place, byte in changes.items():
+        content[place : place + 1] = bytes([byte])
+    with suppress(WindtunnelError):
+        assert 1 <= len(read_wav(bytes(content[:length]), "it")) <= 8
+
+
+def test_other_chunks_of_a_wav_are_passed_over() -> None:
+    content = wav(noise(1))
+    longer = b"RIFF" + struct.pack("<I", len(content) + 4) + content[8:36] + b"LIST" + struct.pack("<I", 4) + b"INFO" + content[36:]
+    assert np.array_equal(read_wav(longer, "it"), noise(1))

@@ -1,0 +1,46 @@
+"""What a version of the speech model says of itself, beside its manifest: `recognizer.json`."""
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from windtunnel.clips import CLIP_SAMPLES, SAMPLE_RATE, WORDS
+from windtunnel.errors import WindtunnelError
+from windtunnel.spec import first_problem
+
+SPEECH_COMMANDS = "speech-commands"
+"""The registered model."""
+
+
+class Recognizer(BaseModel):
+    """Its words in the order of its outputs, what it hears, and the probability below which a clip is no command to it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    labels: tuple[str, ...] = WORDS
+    sample_rate: int = SAMPLE_RATE
+    samples: int = CLIP_SAMPLES
+    reject_below: Annotated[float, Field(ge=0, le=1)]
+
+    @field_validator("labels")
+    @classmethod
+    def _known(cls, labels: tuple[str, ...]) -> tuple[str, ...]:
+        if labels != WORDS:
+            raise ValueError(f"must be {', '.join(WORDS)}, which the protocol's labels are")
+        return labels
+
+
+def read_recognizer(directory: Path) -> Recognizer:
+    """Read `recognizer.json` of the version in `directory`.
+
+    Raises:
+        WindtunnelError: there is none, or it is of another kind of model.
+    """
+    file = directory / "recognizer.json"
+    try:
+        return Recognizer.model_validate_json(file.read_bytes())
+    except OSError as error:
+        raise WindtunnelError(f"{file} cannot be read ({error.strerror}): this is no version of {', '.join(WORDS)}; train one") from error
+    except ValidationError as error:
+        raise WindtunnelError(f"{file}: {first_problem(error)}; train the version again") from error

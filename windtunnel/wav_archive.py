@@ -1,0 +1,132 @@
+"""Read an archive of spoken words: a zip of WAVs, laid out as the Speech Commands are. Nothing of it is unpacked onto the disk.
+
+The layout is described in arXiv 1804.03209: a recording is `FOLDER/WORD/SPEAKER_nohash_N.wav`, where eight hexadecimal digits stand for
+the speaker and N counts the times that speaker has said the word.
+"""
+
+import hashlib
+import re
+import struct
+import wave
+import zlib
+from io import BytesIO
+from pathlib import Path
+from typing import NamedTuple
+from zipfile import ZIP_DEFLATED, ZIP_STORED, BadZipFile, ZipFile, ZipInfo
+
+import numpy as np
+
+from windtunnel.clips import CLIP_SAMPLES, SAMPLE_RATE, WORDS
+from windtunnel.errors import WindtunnelError
+
+# TensorFlow's archive has 174 MiB and 8,000 recordings, one second as WAV 32,044 bytes. What is larger is something else.
+MAX_BYTES = 512 * 2**20
+MAX_RECORDINGS = 20_000
+MAX_WAV = 64 * 2**10
+RECORDING = re.compile(rf"[a-z_]+/({'|'.join(WORDS)})/([0-9a-f]{{8}})_nohash_[0-9]+\.wav")
+
+
+class Recorded(NamedTuple):
+    """What an archive holds, in the order of words and file names: N recordings, no two of the same samples.
+
+    `clips` is int16 (N,16000), zeros after what is shorter, `labels` uint8 (N), an index into WORDS, `speakers` str (N), and `digest` the
+    SHA-256 of the list of words, file names and SHA-256 of samples: the same however the archive is packed.
+    """
+
+    clips: np.ndarray
+    labels: np.ndarray
+    speakers: np.ndarray
+    digest: str
+
+
+def read_archive(file: Path) -> Recorded:
+    """Read every recording in the zip `file`. What is no WAV, and what macOS adds to a zip, is passed over.
+
+    Raises:
+        WindtunnelError: the file cannot be read, is damaged or too large, holds a WAV that is no recording of a known word, or of some
+            word none.
+    """
+    try:
+        if (size := file.stat().st_size) > MAX_BYTES:
+            raise WindtunnelError(f"{file} has {size} bytes: an archive of recordings has at most {MAX_BYTES}; get the right one")
+        with ZipFile(file) as archive:
+            return _read(archive, file)
+    except (BadZipFile, zlib.error, EOFError, struct.error, ValueError, NotImplementedError) as error:
+        raise WindtunnelError(f"{file} is truncated or is not a zip ({error}): delete it and get it again") from error
+    except OSError as error:
+        raise WindtunnelError(f"{file} cannot be read: {error.strerror or error}") from error
+
+
+def _read(archive: ZipFile, file: Path) -> Recorded:
+    entries = [entry for entry in archive.infolist() if _is_wav(entry.filename)]
+    if len(entries) > MAX_RECORDINGS:
+        raise WindtunnelError(f"{file} holds {len(entries)} recordings: at most {MAX_RECORDINGS} are read; leave some out")
+    clips = np.zeros((len(entries), CLIP_SAMPLES), np.int16)
+    labels, speakers = np.zeros(len(entries), np.uint8), np.zeros(len(entries), "<U8")
+    listing = hashlib.sha256()
+    seen: set[str] = set()
+    for entry, word, speaker in sorted(((entry, *_named(entry.filename, file)) for entry in entries), key=_by_word_and_name):
+        samples = read_wav(_unpacked(archive, entry, file), f"{file}: {entry.filename}")
+        digest = hashlib.sha256(samples.data).hexdigest()
+        if digest not in seen:
+            clips[len(seen), : len(samples)], labels[len(seen)], speakers[len(seen)] = samples, WORDS.index(word), speaker
+            listing.update(f"{word} {Path(entry.filename).name} {digest}\n".encode())
+            seen.add(digest)
+    if lacking := set(range(len(WORDS))) - set(labels[: len(seen)].tolist()):
+        raise WindtunnelError(f"{file} holds no recording of {', '.join(WORDS[label] for label in sorted(lacking))}: get a complete one")
+    return Recorded(clips[: len(seen)], labels[: len(seen)], speakers[: len(seen)], listing.hexdigest())
+
+
+def _is_wav(name: str) -> bool:
+    return name.lower().endswith(".wav") and not name.startswith("__MACOSX/")
+
+
+def _named(name: str, file: Path) -> tuple[str, str]:
+    """The word and the speaker of the recording `name`."""
+    found = RECORDING.fullmatch(name)
+    if found is None:
+        raise WindtunnelError(
+            f"{file} holds {name!r}: a recording is called FOLDER/WORD/SPEAKER_nohash_N.wav, WORD being one of {', '.join(WORDS)}, "
+            "SPEAKER eight hexadecimal digits; remove it from the archive, or get the archive again"
+        )
+    return found[1], found[2]
+
+
+def _by_word_and_name(recording: tuple[ZipInfo, str, str]) -> tuple[str, str]:
+    entry, word, _ = recording
+    return word, Path(entry.filename).name
+
+
+def _unpacked(archive: ZipFile, entry: ZipInfo, file: Path) -> bytes:
+    """The bytes of `entry`. What it says of its size bounds what is unpacked, and is not believed."""
+    if entry.flag_bits & 1 or entry.compress_type not in (ZIP_STORED, ZIP_DEFLATED):
+        raise WindtunnelError(f"{file}: {entry.filename} is encrypted, or not compressed by deflate: pack the archive again")
+    if entry.file_size > MAX_WAV:
+        raise WindtunnelError(f"{file}: {entry.filename} has {entry.file_size} bytes: one second of {SAMPLE_RATE} Hz has fewer")
+    with archive.open(entry) as stream:
+        return stream.read(MAX_WAV)
+
+
+def read_wav(content: bytes, called: str) -> np.ndarray:
+    """The samples of a WAV of at most one second: int16 (N), N from 1 to CLIP_SAMPLES.
+
+    Args:
+        content: the file.
+        called: its name, for the message.
+
+    Raises:
+        WindtunnelError: it is no WAV, is not of 16 kHz, one channel and 16 bits, is too long, or does not hold what its header says.
+    """
+    try:
+        with wave.open(BytesIO(content)) as wav:
+            rate, channels, bits, count = wav.getframerate(), wav.getnchannels(), 8 * wav.getsampwidth(), wav.getnframes()
+            frames = wav.readframes(min(count, CLIP_SAMPLES))
+    except (wave.Error, EOFError, struct.error, RuntimeError) as error:  # RuntimeError: a chunk goes beyond the file
+        raise WindtunnelError(f"{called} is not a WAV ({str(error) or 'it ends too early'}): replace it") from error
+    if (rate, channels, bits) != (SAMPLE_RATE, 1, 16):
+        raise WindtunnelError(f"{called} has {rate} Hz, {channels} channels and {bits} bits: it must have {SAMPLE_RATE} Hz, 1 and 16")
+    if not 1 <= count <= CLIP_SAMPLES:
+        raise WindtunnelError(f"{called} has {count} samples: it must have 1 to {CLIP_SAMPLES}, one second")
+    if len(frames) != 2 * count:
+        raise WindtunnelError(f"{called} promises {count} samples and holds {len(frames) // 2}: replace it")
+    return np.frombuffer(frames, "<i2")
