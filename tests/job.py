@@ -48,7 +48,7 @@ class Job:
 
     def command(self, framework: str, out: Path) -> list[str]:
         files: Iterable[object] = ("--spec", self.spec_file, "--data", self.data, "--conditions", self.conditions, "--out", out)
-        return [*PROGRAMS[framework], *map(str, files)]
+        return [*PROGRAMS["lenet5"][framework], *map(str, files)]
 
     def run(self, framework: str, out: Path) -> subprocess.CompletedProcess[str]:
         return run(self.command(framework, out))

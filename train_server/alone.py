@@ -30,7 +30,7 @@ def train_alone(framework: Framework, spec: Spec, data: DataSet, available: int,
         run = Run(Path(place))
         write_conditions(spec, data, available, run)
         flags = {"--spec": run.spec_file, "--data": data.directory, "--conditions": run.conditions, "--out": out}
-        execute([*PROGRAMS[framework], *(word for flag in flags.items() for word in flag)])
+        execute([*PROGRAMS["lenet5"][framework], *(word for flag in flags.items() for word in flag)])
         read_manifest(out)
 
 

@@ -97,6 +97,22 @@ def choose_frameworks(names: str) -> tuple[Framework, ...]:
     return tuple(framework for framework in FRAMEWORKS if framework in wanted)
 
 
+def note_lineage(run: Run, dag_id: str, run_id: str, frameworks: tuple[Framework, ...], fingerprint: str) -> None:
+    """Write where a run comes from, and start it in MLflow; nothing on another try, when MLflow has the run already.
+
+    `fingerprint` is that of the data.
+    """
+    if run.lineage_file.exists():
+        return
+    settings = load_settings()
+    commit = git_commit(settings.root)
+    tags = {"dag_id": dag_id, "run_id": run_id, "git_commit": commit, "data_fingerprint": fingerprint}
+    with reachable(settings):
+        parent = start_parent(client(settings), run.any_spec().model, run_id, tags)
+    lineage = Lineage(dag_id=dag_id, run_id=run_id, git_commit=commit, mlflow_run=parent, frameworks=frameworks)
+    write_json(run.lineage_file, lineage.model_dump())
+
+
 def main(
     run: Annotated[Path, typer.Option(help="The run's directory.")],
     dag_id: Annotated[str, typer.Option(help="The DAG that this run is one of.")],
@@ -112,7 +128,6 @@ def main(
     threads: int = 1,
 ) -> None:
     """Write the spec, the conditions and the lineage of a run into its directory."""
-    settings = load_settings()
     data = locate(dataset, print)
     available = len(data.train()[1])
     wanted = choose_frameworks(frameworks)
@@ -138,13 +153,7 @@ def main(
     write_conditions(spec, data, available, here)
     print(f"{data.name}, fingerprint {data.fingerprint[:12]}: {spec.samples} of {available} training images")
     print(f"{spec.epochs} epochs of {spec.steps_per_epoch} steps, batch {spec.batch_size}, threads {spec.threads}, seed {spec.seed}")
-    if not here.lineage_file.exists():  # else this is another try, and MLflow has the run already
-        commit = git_commit(settings.root)
-        tags = {"dag_id": dag_id, "run_id": run_id, "git_commit": commit, "data_fingerprint": data.fingerprint}
-        with reachable(settings):
-            parent = start_parent(client(settings), spec.model, run_id, tags)
-        lineage = Lineage(dag_id=dag_id, run_id=run_id, git_commit=commit, mlflow_run=parent, frameworks=wanted)
-        write_json(here.lineage_file, lineage.model_dump())
+    note_lineage(here, dag_id, run_id, wanted, data.fingerprint)
 
 
 if __name__ == "__main__":

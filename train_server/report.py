@@ -43,7 +43,7 @@ def summarise(run: Run) -> dict[str, Any]:
             continue
         version = json.loads(registered.read_text())
         metrics = read_manifest(run.version(framework)).metrics.model_dump()
-        rows[framework] = {"name": version["name"], "version": version["version"], **metrics, **_release(run, framework)}
+        rows[framework] = {"name": version["name"], "version": version["version"], **metrics, **release_of(run, framework)}
     if run.certificate.exists():
         parity = "passed" if json.loads(run.certificate.read_text())["passed"] else "failed"
     if parity != "passed":
@@ -70,7 +70,8 @@ def _headline(benchmark: Benchmark | None) -> list[dict[str, Any]] | None:
     return [{name: getattr(row, name) for name in names} | figure for row, figure in zip(benchmark.usual, figures, strict=True)]
 
 
-def _release(run: Run, framework: Framework) -> dict[str, Any]:
+def release_of(run: Run, framework: Framework) -> dict[str, Any]:
+    """How far a version came: `release`, the `reason` where users do not get it, and an `example` of how to ask it where they do."""
     if run.released(framework).exists():
         released = json.loads(run.released(framework).read_text())
         return {"release": f"champion on {released['server']}", "reason": None, "example": released["example"]}

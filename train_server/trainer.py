@@ -3,17 +3,11 @@
 A framework's module defines one `Trainer` and ends in `main(ThatTrainer)`. This module imports no framework.
 """
 
-import argparse
 import json
-import platform
-import shutil
-import subprocess
-import sys
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, ClassVar
@@ -22,19 +16,26 @@ import numpy as np
 import psutil
 from safetensors.numpy import load_file, save_file
 
+from train_server.version import (
+    Model,
+    Tensors,
+    new_version,
+    note_epoch,
+    read_golden,
+    report,
+    report_start,
+    run_trainer_program,
+    verify_golden,
+    verify_in_fresh_process,
+    write_manifest,
+)
 from windtunnel.datasets import DataSet
 from windtunnel.errors import WindtunnelError
-from windtunnel.files import sha256, write_json
-from windtunnel.measure import cpu
+from windtunnel.files import sha256
 from windtunnel.spec import Framework, Spec, load_spec
 
 GOLDEN = 32  # test images in the golden set
 REHEARSAL = 101  # steps: the last loss is the one after 100
-TOLERANCE = 1e-5  # by which a reloaded export may differ from the golden set: absolute, and relative to what is large
-
-Tensors = dict[str, np.ndarray]
-Model = Callable[[np.ndarray], Tensors]
-"""Pixels 0..255, float32 (N,28,28,1) → `logits` and `probabilities`, float32 (N,10)."""
 
 
 @dataclass(frozen=True)
@@ -89,80 +90,45 @@ class Trainer(ABC):
 
 def main(trainer: type[Trainer]) -> None:
     """Run the command line of `trainer`'s program."""
-    parser = argparse.ArgumentParser(
-        prog=f"python -m train_server.lenet5.{trainer.framework}", description=f"Train LeNet-5 in {trainer.framework}."
-    )
-    parser.add_argument("--spec", type=Path, metavar="FILE", help="what to train")
-    parser.add_argument("--data", type=Path, metavar="DIR", help="the data set's four IDX files, plain or .gz")
-    parser.add_argument("--conditions", type=Path, metavar="DIR", help="initial weights, sample order and learning rates")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="where the artefacts go; must not exist")
-    parser.add_argument("--verify", type=Path, metavar="DIR", help="only reload the export in DIR and compare with its golden set")
-    arguments = parser.parse_args()
-    paths = (arguments.spec, arguments.data, arguments.conditions, arguments.out)
-    if any(paths) if arguments.verify else not all(paths):
-        parser.error("give --spec, --data, --conditions and --out, or --verify alone")
-    try:
-        if arguments.verify:
-            verify(trainer, arguments.verify)
-        else:
-            train(trainer, *paths)
-    except (WindtunnelError, OSError) as error:
-        sys.exit(f"error: {error}")
+    description = f"Train LeNet-5 in {trainer.framework}."
+    run_trainer_program(_module(trainer), description, partial(train, trainer), partial(verify, trainer))
+
+
+def _module(trainer: type[Trainer]) -> str:
+    return f"train_server.lenet5.{trainer.framework}"
 
 
 def train(trainer: type[Trainer], spec_file: Path, data: Path, conditions_directory: Path, out: Path) -> None:
     """Train, export and verify; `out` is whole when this returns, and absent when it does not."""
-    if out.exists():
-        raise WindtunnelError(f"{out} exists: choose another --out, or remove it")
     conditions = load_conditions(spec_file, data, conditions_directory)
-    partial = out.with_name(out.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
+    with new_version(out) as directory:
+        model = trainer(conditions, "float32")
+        probe = model.probe(conditions.order[0, 0])
+        setup_seconds = time.time() - psutil.Process().create_time()
+        spec = conditions.spec
+        report_start(spec, f"{trainer.framework} {version(trainer.packages[0])}")
 
-    model = trainer(conditions, "float32")
-    probe = model.probe(conditions.order[0, 0])
-    setup_seconds = time.time() - psutil.Process().create_time()
-    spec = conditions.spec
-    steps = f"{spec.epochs} epochs of {spec.steps_per_epoch} steps"
-    report(f"{trainer.framework} {version(trainer.packages[0])}  threads {spec.threads}  {spec.samples} samples of {spec.dataset}  {steps}")
+        epochs, losses = [], []
+        for epoch, (order, learning_rate) in enumerate(zip(conditions.order, conditions.learning_rate, strict=True), start=1):
+            start = time.perf_counter()
+            losses.append(model.train_epoch(order, learning_rate))
+            seconds = time.perf_counter() - start
+            outputs = model.predict(conditions.test_images)
+            predictions = outputs["logits"].argmax(axis=1)
+            accuracy = float((predictions == conditions.test_labels).mean())
+            epochs.append(note_epoch(directory, spec, epoch, losses[-1], accuracy, seconds))
 
-    epochs, losses = [], []
-    for epoch, (order, learning_rate) in enumerate(zip(conditions.order, conditions.learning_rate, strict=True), start=1):
-        start = time.perf_counter()
-        losses.append(model.train_epoch(order, learning_rate))
-        seconds = time.perf_counter() - start
-        if not np.isfinite(losses[-1]).all():
-            step = int(np.isfinite(losses[-1]).argmin())
-            raise WindtunnelError(f"the loss is {losses[-1][step]} in epoch {epoch}, step {step + 1}: train with a lower learning_rate")
-        outputs = model.predict(conditions.test_images)
-        predictions = outputs["logits"].argmax(axis=1)
-        accuracy = float((predictions == conditions.test_labels).mean())
-        epochs.append({
-            "epoch": epoch,
-            "loss": float(losses[-1].mean()),
-            "accuracy": accuracy,
-            "seconds": seconds,
-            "samples_per_second": order.size / seconds,
-        })  # fmt: skip
-        with (partial / "metrics.jsonl").open("a") as stream:
-            stream.write(json.dumps(epochs[-1]) + "\n")
-        report(
-            f"epoch {epoch}/{spec.epochs}  loss {losses[-1].mean():.4f}  accuracy {100 * accuracy:.2f} %  "
-            f"{seconds:.1f} s  {order.size / seconds:.0f} samples/s"
+        model.save(directory / trainer.export)
+        image = conditions.test_images[:GOLDEN]
+        golden = {name: values[:GOLDEN] for name, values in outputs.items()}
+        save_file(
+            {"image": image[..., None].astype(np.float32), "label": golden["logits"].argmax(axis=1), **golden},
+            directory / "golden.safetensors",
         )
-
-    model.save(partial / trainer.export)
-    image = conditions.test_images[:GOLDEN]
-    golden = {name: values[:GOLDEN] for name, values in outputs.items()}
-    save_file(
-        {"image": image[..., None].astype(np.float32), "label": golden["logits"].argmax(axis=1), **golden},
-        partial / "golden.safetensors",
-    )
-    probe |= {"predictions": predictions, "losses": np.concatenate(losses), "rehearsal": rehearse(trainer, conditions)}
-    save_file(probe, partial / "probe.safetensors")
-    verify_in_fresh_process(trainer, partial)
-    write_manifest(partial, trainer, conditions, epochs, setup_seconds)
-    partial.rename(out)
+        probe |= {"predictions": predictions, "losses": np.concatenate(losses), "rehearsal": rehearse(trainer, conditions)}
+        save_file(probe, directory / "probe.safetensors")
+        verify_in_fresh_process(_module(trainer), directory)
+        write_manifest(directory, spec, trainer.framework, trainer.packages, conditions.dataset, epochs, setup_seconds)
     report(f"export verified in a fresh process  {out}")
 
 
@@ -211,65 +177,8 @@ def verify(trainer: type[Trainer], directory: Path) -> None:
     """Reload the export in `directory` and compare what it answers with the golden set.
 
     Raises:
-        WindtunnelError: it differs by more than `TOLERANCE`, or in a label.
+        WindtunnelError: it differs.
     """
-    try:
-        golden = load_file(directory / "golden.safetensors")
-    except OSError as error:
-        raise WindtunnelError(f"{directory / 'golden.safetensors'} cannot be read ({error}): train again") from error
-    names = ("logits", "probabilities")
+    golden = read_golden(directory)
     for path, model in trainer.load(directory / trainer.export).items():
-        outputs = model(golden["image"])
-        difference = max(float(np.abs(outputs[name] - golden[name]).max()) for name in names)
-        close = all(np.allclose(outputs[name], golden[name], rtol=TOLERANCE, atol=TOLERANCE) for name in names)
-        wrong = int((outputs["logits"].argmax(axis=1) != golden["label"]).sum())
-        if not close or wrong:
-            raise WindtunnelError(
-                f"{path} differs from its golden set by {difference:.1e} (allowed are {TOLERANCE:.0e}, absolute and "
-                f"relative) and in {wrong} labels of {len(golden['label'])}: train again"
-            )
-        report(f"{path.name} verified against the golden set  largest difference {difference:.1e}")
-
-
-def verify_in_fresh_process(trainer: type[Trainer], directory: Path) -> None:
-    """Run `--verify` in a process that shares nothing with the one that trained."""
-    command = [sys.executable, "-m", f"train_server.lenet5.{trainer.framework}", "--verify", str(directory)]
-    done = subprocess.run(command, stderr=subprocess.PIPE, text=True)
-    if done.returncode:
-        raise WindtunnelError((done.stderr.strip().splitlines() or [f"{command} ended with {done.returncode}"])[-1].removeprefix("error: "))
-
-
-def write_manifest(
-    directory: Path, trainer: type[Trainer], conditions: Conditions, epochs: list[dict[str, Any]], setup_seconds: float
-) -> None:
-    """Write `manifest.json` over everything else in `directory`."""
-    seconds = sum(epoch["seconds"] for epoch in epochs)
-    files = sorted(file for file in directory.rglob("*") if file.is_file())
-    manifest = {
-        "manifest_version": 1,
-        "model": conditions.spec.model,
-        "framework": trainer.framework,
-        "spec": conditions.spec.model_dump(),
-        "dataset": conditions.dataset,
-        "metrics": {
-            "accuracy": epochs[-1]["accuracy"],
-            "loss": epochs[-1]["loss"],
-            "seconds": seconds,
-            "setup_seconds": setup_seconds,
-            "samples_per_second": conditions.order.size / seconds,
-        },
-        "environment": {
-            "packages": {name: version(name) for name in trainer.packages},
-            "threads": conditions.spec.threads,
-            "machine": platform.machine(),
-            "cpu": cpu(),
-        },
-        "created": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
-        "files": {str(file.relative_to(directory)): sha256(file) for file in files},
-    }
-    write_json(directory / "manifest.json", manifest)
-
-
-def report(line: str) -> None:
-    """Print a line of progress, at once."""
-    print(line, flush=True)
+        verify_golden(path, model(golden["image"]), golden)

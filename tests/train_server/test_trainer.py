@@ -118,7 +118,7 @@ def test_a_bad_input_is_one_line_and_leaves_nothing(job, framework, tmp_path):
 
 
 def test_wrong_flags_end_with_2(framework):
-    done = run([*PROGRAMS[framework], "--spec", "x"])
+    done = run([*PROGRAMS["lenet5"][framework], "--spec", "x"])
     assert done.returncode == 2
     assert "give --spec, --data, --conditions and --out, or --verify alone" in done.stderr
 
@@ -200,7 +200,7 @@ def test_an_export_that_answers_otherwise_is_refused(trained, framework, tmp_pat
     golden = load_file(trained(framework) / "golden.safetensors")
     export = "model.pt" if framework == "pytorch" else "saved_model"
     (tmp_path / export).symlink_to(trained(framework) / export)
-    verify = [*PROGRAMS[framework], "--verify", str(tmp_path)]
+    verify = [*PROGRAMS["lenet5"][framework], "--verify", str(tmp_path)]
 
     save_file(golden, tmp_path / "golden.safetensors")
     assert run(verify).returncode == 0

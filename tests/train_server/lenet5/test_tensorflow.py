@@ -94,7 +94,7 @@ def test_a_litert_form_that_answers_otherwise_is_refused(trained, tmp_path):
     weights = max((buffer for buffer in model.buffers if buffer.data is not None), key=lambda buffer: len(buffer.data))  # C5's
     weights.data = (-weights.data.view(np.float32)).view(np.uint8)
     flatbuffer_utils.write_model(model, str(file))
-    done = run([*PROGRAMS["tensorflow"], "--verify", str(tmp_path)])
+    done = run([*PROGRAMS["lenet5"]["tensorflow"], "--verify", str(tmp_path)])
     assert done.returncode == 1
     assert f"error: {file} differs from its golden set by" in done.stderr
 

@@ -1,0 +1,76 @@
+"""Recordings of eight tones, said by forty speakers, and runs that train on them: small, and quick to learn."""
+
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from tests.windtunnel.spoken import wav, zipped
+from train_server.speech_commands.conditions import write_conditions
+from windtunnel.clips import CLIP_SAMPLES, SAMPLE_RATE, WORDS
+from windtunnel.recordings import RECORDINGS, Recordings
+from windtunnel.run import Run
+from windtunnel.settings import ROOT
+from windtunnel.spec import SpeechSpec
+
+
+def tone(word: int, seed: int) -> np.ndarray:
+    """Half a second of a word's tone somewhere in a second of noise, int16 (16000)."""
+    random = np.random.default_rng([word, seed])
+    start = random.integers(0, CLIP_SAMPLES // 2)
+    clip = random.normal(0, 100, CLIP_SAMPLES)
+    clip[start : start + 8000] += 4000 * np.sin(2 * np.pi * 300 * 1.5**word * np.arange(8000) / SAMPLE_RATE)
+    return clip.astype(np.int16)
+
+
+@dataclass(frozen=True)
+class Job:
+    """A run whose conditions are there, and the program that trains it."""
+
+    run: Run
+    data: Path
+
+    def train(self, out: Path) -> subprocess.CompletedProcess[str]:
+        flags = {"--spec": self.run.spec_file, "--data": self.data, "--conditions": self.run.conditions, "--out": out}
+        command = [sys.executable, "-m", "train_server.speech_commands.pytorch", *(str(word) for flag in flags.items() for word in flag)]
+        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=240)
+
+
+@pytest.fixture(scope="session")
+def tones(tmp_path_factory) -> Recordings:
+    directory = tmp_path_factory.mktemp("tones")
+    names = {
+        f"mini_speech_commands/{word}/{speaker:08x}_nohash_0.wav": (label, speaker)
+        for label, word in enumerate(WORDS)
+        for speaker in range(40)
+    }
+    (directory / "mini_speech_commands.zip").write_bytes(zipped({name: wav(tone(*which)) for name, which in names.items()}))
+    return RECORDINGS["mini_speech_commands"].read("mini_speech_commands", directory)
+
+
+@pytest.fixture(scope="session")
+def make_job(tones, tmp_path_factory):
+    def make(champion: Path | None = None, **fields) -> Job:
+        run = Run(tmp_path_factory.mktemp("run"))
+        spec = SpeechSpec(dataset=tones.name, samples=len(tones.split("train")[1]) + 1, batch_size=16, **fields)
+        save_file({"clips": tone(3, 1000)[None], "labels": np.array([3], np.uint8)}, run.clips)
+        if champion:
+            run.champion.symlink_to(champion)
+        write_conditions(run, spec, tones)
+        return Job(run, tones.directory)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def version(make_job) -> Path:
+    """A version that was trained from new weights."""
+    job = make_job(epochs=8)
+    out = job.run.version("pytorch")
+    done = job.train(out)
+    assert done.returncode == 0, done.stderr
+    return out

@@ -1,0 +1,32 @@
+import numpy as np
+import pytest
+import torch
+
+from train_server.speech_commands.features import HOP, POINTS, WINDOW, LogMel, mel_filters
+
+VOICE = torch.randn(2, 16_000, generator=torch.Generator().manual_seed(0)) * torch.tensor([[0.1], [0.001]])
+
+
+def test_they_are_the_logarithm_of_mel_energies():
+    audio = VOICE.numpy().astype(np.float64)
+    audio = audio - audio.mean(1, keepdims=True)
+    audio = audio / np.sqrt((audio**2).mean(1, keepdims=True))
+    frames = np.lib.stride_tricks.sliding_window_view(audio, WINDOW, axis=1)[:, ::HOP] * np.hanning(WINDOW + 1)[:-1]
+    wanted = np.log(np.abs(np.fft.rfft(frames, POINTS)) ** 2 @ mel_filters().T + 0.01) / 4
+    found = LogMel()(VOICE).numpy()
+    assert found.shape == (2, 40, 98)
+    assert np.abs(found - wanted.swapaxes(1, 2)).max() < 1e-3
+
+
+@pytest.mark.parametrize("gain", [0.001, 0.1, 3, 32_768])
+def test_they_do_not_hear_how_loud_it_is(gain):
+    assert (LogMel()(gain * VOICE) - LogMel()(VOICE)).abs().max() < 2e-2
+
+
+def test_silence_has_features():
+    assert LogMel()(torch.zeros(1, 16_000)).isfinite().all()
+
+
+def test_filters_cover_what_is_between_their_ends_evenly():
+    covered = mel_filters()[:, 5:230].sum(axis=0)
+    assert covered == pytest.approx(np.ones(225), abs=0.35)

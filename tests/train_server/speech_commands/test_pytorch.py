@@ -1,0 +1,75 @@
+import json
+
+import numpy as np
+import onnxruntime
+import pytest
+from safetensors.numpy import load_file, save_file
+
+from train_server.speech_commands.evaluate import evaluate, tabulate
+from windtunnel.clips import FULL_SCALE
+from windtunnel.manifest import verify_version
+from windtunnel.registry import registered_name
+from windtunnel.speech import read_recognizer
+from windtunnel.tables import render
+
+
+def ask(version, audio):
+    session = onnxruntime.InferenceSession(version / "model.onnx")
+    return dict(zip(("logits", "probabilities"), session.run(["logits", "probabilities"], {"audio": audio}), strict=True))
+
+
+def test_it_learns_and_leaves_a_whole_version(version, tones):
+    manifest = verify_version(version)
+    assert registered_name(manifest) == "speech-commands"
+    assert manifest.metrics.accuracy > 0.9
+    assert manifest.dataset.fingerprint == tones.fingerprint
+    assert 0 < read_recognizer(version).reject_below < 1
+    lines = [json.loads(line) for line in (version / "metrics.jsonl").read_text().splitlines()]
+    assert [line["epoch"] for line in lines] == list(range(1, 9))
+    assert lines[-1]["loss"] < lines[0]["loss"]
+
+
+@pytest.mark.parametrize("count", [1, 3, 32])
+def test_the_export_answers_any_number_of_clips(version, count):
+    golden = load_file(version / "golden.safetensors")
+    assert len(golden["audio"]) == 32
+    found = ask(version, golden["audio"][:count])
+    for name in ("logits", "probabilities"):
+        assert np.abs(found[name] - golden[name][:count]).max() < 1e-5
+
+
+def test_it_hears_the_same_at_every_level(version, tones):
+    clips, labels = tones.split("test")
+    result = evaluate(version, clips, labels)
+    assert result["accuracy"]["0.1"] == pytest.approx(result["accuracy"]["1"], abs=0.03)
+    assert result["accuracy"]["3"] > 0.85
+    assert np.sum(result["confusion"]) == len(labels)
+    text = render(tabulate({"clips": len(clips), "speakers": 9, "dataset": "tones", "versions": {"after": result}}))
+    assert f"{result['accuracy']['1']:.2%}" in text
+
+
+def test_training_goes_on_from_a_champion(version, make_job, tones, tmp_path):
+    job = make_job(champion=version, initial="0" * 64, epochs=1, learning_rate=1e-4)
+    done = job.train(tmp_path / "out")
+    assert done.returncode == 0, done.stderr
+    assert verify_version(tmp_path / "out").metrics.accuracy > 0.9  # from new weights, one epoch teaches nothing
+    audio = tones.split("test")[0].astype(np.float32) / FULL_SCALE
+    assert not np.array_equal(ask(version, audio)["logits"], ask(tmp_path / "out", audio)["logits"])
+
+
+def test_the_tutorials_network_trains_too(make_job, tmp_path):
+    job = make_job(network="tutorial", epochs=3, learning_rate=0.001)
+    done = job.train(tmp_path / "out")
+    assert done.returncode == 0, done.stderr
+    assert verify_version(tmp_path / "out").spec.network == "tutorial"
+
+
+def test_a_suggestion_that_was_changed_is_not_trained_with(make_job, tmp_path):
+    job = make_job(epochs=1)
+    save_file({"clips": np.zeros((1, 16_000), np.int16), "labels": np.array([0], np.uint8)}, job.run.conditions / "suggestions.safetensors")
+    done = job.train(tmp_path / "out")
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: ")
+    assert done.stderr.count("\n") == 1
+    assert "suggestions.safetensors has SHA-256" in done.stderr
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,99 @@
+"""Collect a run's conditions: the recordings, what users suggested, and the weights to start from.
+
+    python -m train_server.speech_commands.conditions --run DIR --dag-id speech_commands --run-id ID
+
+The users' clips are in the run's directory already, claimed and checked by the speech server's side (`serving/speech/claim.py`).
+"""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from pydantic import ValidationError
+
+from train_server.conditions import note_lineage
+from windtunnel import registry
+from windtunnel.errors import WindtunnelError
+from windtunnel.files import sha256, write_atomically, write_json
+from windtunnel.manifest import read_manifest
+from windtunnel.program import run_program
+from windtunnel.recordings import Recordings, locate_recordings
+from windtunnel.run import Run
+from windtunnel.settings import load_settings
+from windtunnel.spec import SpeechSpec, first_problem
+from windtunnel.speech import SPEECH_COMMANDS
+from windtunnel.tracking import client, reachable
+
+FRESH = {"epochs": 50, "learning_rate": 0.004}
+TUNING = {"epochs": 10, "learning_rate": 0.001}
+
+
+def fetch_champion(run: Run) -> bool:
+    """Have the files of the version users get in the run's directory; False while there is none."""
+    settings = load_settings()
+    with reachable(settings):
+        mlflow = client(settings)
+        champions = [known for known in registry.list_versions(mlflow, SPEECH_COMMANDS) if "champion" in known.aliases]
+        for known in champions:
+            registry.fetch(mlflow, known, run.champion)
+            print(f"{known.name} version {known.version} is the champion, accuracy {known.accuracy:.2%}")
+    return bool(champions)
+
+
+def write_conditions(run: Run, spec: SpeechSpec, data: Recordings) -> None:
+    """Write the spec and the conditions of a run, whole or not at all; what an earlier try left is replaced."""
+    write_atomically(run.spec_file, spec.model_dump_json(indent=2).encode())
+    partial = run.conditions.with_name(run.conditions.name + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir()
+    shutil.copy(run.clips, partial / "suggestions.safetensors")
+    if spec.initial:
+        shutil.copy(run.champion / "weights.safetensors", partial / "initial.safetensors")
+    files = {file.name: sha256(file) for file in sorted(partial.iterdir())}
+    write_json(partial / "conditions.json", {"files": files, "dataset": data.lineage()})
+    shutil.rmtree(run.conditions, ignore_errors=True)
+    partial.rename(run.conditions)
+
+
+def main(
+    run: Annotated[Path, typer.Option(help="The run's directory.")],
+    dag_id: Annotated[str, typer.Option(help="The DAG that this run is one of.")],
+    run_id: Annotated[str, typer.Option(help="Airflow's name of the run.")],
+    dataset: Annotated[str, typer.Option(help="mini_speech_commands, demonstration or auto.")] = "auto",
+    tune: Annotated[bool, typer.Option(help="Start from the champion's weights, if there is one.")] = True,
+    epochs: Annotated[str, typer.Option(help="Passes through the clips, or auto.")] = "auto",
+    seed: int = 1,
+    threads: int = 1,
+) -> None:
+    """Write the spec, the conditions and the lineage of a run into its directory."""
+    here = Run(run)
+    if not here.suggestions.exists():
+        raise WindtunnelError(f"{here.suggestions} is missing: run the task `claim` first")
+    digests = [taken["digest"] for taken in json.loads(here.suggestions.read_text())["accepted"]]
+    data = locate_recordings(dataset, print)
+    weights = here.champion / "weights.safetensors"
+    # the champion's network may be another than today's, from before a change of the code: then there is nothing to start from
+    tuning = fetch_champion(here) and tune and getattr(read_manifest(here.champion).spec, "network", "") == "ds_cnn"
+    try:
+        spec = SpeechSpec.model_validate({
+            "dataset": data.name,
+            "samples": len(data.split("train")[1]) + len(digests),
+            **(TUNING if tuning else FRESH),
+            **({} if epochs == "auto" else {"epochs": epochs}),
+            "seed": seed,
+            "threads": threads,
+            "suggestions": digests,
+            "initial": sha256(weights) if tuning else None,
+        })  # fmt: skip
+    except ValidationError as error:
+        raise WindtunnelError(f"this cannot be trained: {first_problem(error)}") from error
+    write_conditions(here, spec, data)
+    note_lineage(here, dag_id, run_id, ("pytorch",), data.fingerprint)
+    print(f"{data.name}, fingerprint {data.fingerprint[:12]}: {spec.samples} training clips, {len(digests)} of them users' suggestions")
+    print(f"{spec.epochs} epochs, {'from the weights of the champion' if tuning else f'from weights drawn under seed {seed}'}")
+
+
+if __name__ == "__main__":
+    run_program(main)

@@ -1,0 +1,229 @@
+"""Spoken commands in PyTorch: `python -m train_server.speech_commands.pytorch --help`. The contract is `train_server/README.md`."""
+
+import json
+import time
+import warnings
+from importlib.metadata import version
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import onnxruntime
+import psutil
+import torch
+import torch.nn.functional as F
+from safetensors.numpy import load_file, save_file
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
+
+from train_server.speech_commands.augmentation import augment, mask, unknown
+from train_server.speech_commands.networks import NETWORKS, Served
+from train_server.version import (
+    Tensors,
+    new_version,
+    note_epoch,
+    read_golden,
+    report,
+    report_start,
+    run_trainer_program,
+    verify_golden,
+    verify_in_fresh_process,
+    write_manifest,
+)
+from windtunnel.clips import CLIP_SAMPLES, FULL_SCALE, WORDS
+from windtunnel.errors import WindtunnelError
+from windtunnel.files import sha256, write_json
+from windtunnel.recordings import RECORDINGS, Recordings
+from windtunnel.spec import SpeechSpec, load_any_spec
+from windtunnel.speech import Recognizer
+
+MODULE = "train_server.speech_commands.pytorch"
+PACKAGES = ("torch", "onnxruntime")
+GOLDEN = 32  # test clips in the golden set
+AUDIBLE = 0.001  # rms: what servers may take for silence is not in it
+OUTLIERS = 4  # a batch holds one clip that is no command for so many that are
+SMOOTHING = 0.1  # of the labels
+MIXUP = 0.3  # of pairs of clips, and of their labels, by Beta(MIXUP, MIXUP) (Zhang et al., arXiv 1710.09412)
+RIGHT_KEPT = 0.98  # of the commands of the validation speakers that are recognised, the part that is not rejected
+
+
+class Part(NamedTuple):
+    """Clips, float32 (N,16000) in -1..1, and the numbers of their words, int64 (N)."""
+
+    clips: Tensor
+    labels: Tensor
+
+
+def train(spec_file: Path, data: Path, conditions: Path, out: Path) -> None:
+    """Train, export and verify; `out` is whole when this returns, and absent when it does not."""
+    spec = load_any_spec(spec_file)
+    if not isinstance(spec, SpeechSpec):
+        raise WindtunnelError(f"{spec_file} is of model {spec.model}: give one of speech_commands")
+    recordings, initial, suggestions = read_conditions(spec, data, conditions)
+    with new_version(out) as directory:
+        torch.set_num_threads(spec.threads)
+        torch.manual_seed(spec.seed)
+        training, validation, test = (as_part(*recordings.split(name)) for name in ("train", "validation", "test"))
+        training = Part(*(torch.cat(both) for both in zip(training, suggestions, strict=True)))
+        features, classifier = (make() for make in NETWORKS[spec.network])
+        classifier.load_state_dict(initial or classifier.state_dict())
+        setup_seconds = time.time() - psutil.Process().create_time()
+        report_start(spec, f"{spec.network} in PyTorch {version('torch')}")
+
+        average = AveragedModel(classifier, avg_fn=moving_average, use_buffers=True)
+        trainer = Trainer(spec, features, classifier, average)
+        epochs = []
+        for epoch in range(1, spec.epochs + 1):
+            start = time.perf_counter()
+            losses = trainer.train_epoch(training)
+            seconds = time.perf_counter() - start
+            served = Served(features, average.module).eval()
+            accuracy = float((predict(served, test.clips)["logits"].argmax(1) == test.labels.numpy()).mean())
+            epochs.append(note_epoch(directory, spec, epoch, losses, accuracy, seconds))
+
+        save(served, directory / "model.onnx")
+        save_file({name: values.numpy() for name, values in average.module.state_dict().items()}, directory / "weights.safetensors")
+        answered = predict(served, validation.clips)
+        facts = Recognizer(reject_below=threshold(answered, validation.labels))
+        write_json(directory / "recognizer.json", facts.model_dump())
+        audible = test.clips[test.clips.square().mean(1).sqrt() > AUDIBLE]
+        audio = audible[:: max(1, len(audible) // GOLDEN)][:GOLDEN].contiguous()  # safetensors writes views wrong
+        golden = predict(served, audio)
+        save_file({"audio": audio.numpy(), "label": golden["logits"].argmax(1), **golden}, directory / "golden.safetensors")
+        verify_in_fresh_process(MODULE, directory)
+        write_manifest(directory, spec, "pytorch", PACKAGES, recordings.lineage(), epochs, setup_seconds)
+    report(f"export verified in a fresh process  {out}")
+
+
+def read_conditions(spec: SpeechSpec, data: Path, directory: Path) -> tuple[Recordings, dict[str, Tensor], Part]:
+    """The recordings, the weights to start from, which may be none, and the users' clips.
+
+    Raises:
+        WindtunnelError: a file is missing, or is not what `conditions.json` says.
+    """
+    try:
+        index = json.loads((directory / "conditions.json").read_bytes())
+        for name, digest in index["files"].items():
+            if (found := sha256(directory / name)) != digest:
+                raise WindtunnelError(f"{directory / name} has SHA-256 {found}, conditions.json wants {digest}: draw the conditions again")
+        recordings = RECORDINGS[spec.dataset].read(spec.dataset, data)
+        if recordings.fingerprint != index["dataset"]["fingerprint"]:
+            raise WindtunnelError(f"{data} holds other recordings than those that conditions.json names: draw the conditions again")
+        suggestions = load_file(directory / "suggestions.safetensors")
+        weights = load_file(directory / "initial.safetensors") if spec.initial else {}
+    except (OSError, KeyError, ValueError) as error:
+        raise WindtunnelError(f"the conditions in {directory} cannot be read ({error!r}): draw them again") from error
+    return (
+        recordings,
+        {name: torch.from_numpy(values) for name, values in weights.items()},
+        as_part(suggestions["clips"], suggestions["labels"]),
+    )
+
+
+def as_part(clips: np.ndarray, labels: np.ndarray) -> Part:
+    """Clips of 16 bits, int16 (N,16000), and their labels."""
+    return Part(torch.from_numpy(clips.astype(np.float32) / FULL_SCALE), torch.from_numpy(labels.astype(np.int64)))
+
+
+class Trainer:
+    """AdamW with a learning rate that rises for a tenth of the steps and then falls (Smith and Topin, arXiv 1708.07120)."""
+
+    def __init__(self, spec: SpeechSpec, features: nn.Module, classifier: nn.Module, average: AveragedModel) -> None:
+        self.spec = spec
+        self.features, self.classifier, self.average = features, classifier, average
+        self.generator, self.random = torch.Generator().manual_seed(spec.seed), np.random.default_rng(spec.seed)
+        groups = [
+            {"params": [weight for weight in classifier.parameters() if weight.ndim > 1], "weight_decay": spec.weight_decay},
+            {"params": [weight for weight in classifier.parameters() if weight.ndim <= 1], "weight_decay": 0.0},
+        ]
+        self.optimizer = torch.optim.AdamW(groups, lr=spec.learning_rate)
+        self.schedule = torch.optim.lr_scheduler.OneCycleLR(
+            self.optimizer, spec.learning_rate, total_steps=spec.steps + 1, pct_start=0.1
+        )  # fmt: skip
+        self.loss = self.loss_plain if spec.network == "tutorial" else self.loss_robust
+
+    def train_epoch(self, part: Part) -> np.ndarray:
+        """Take a step for each full batch of the part's clips, in a new order; return the loss of each (steps)."""
+        self.classifier.train()
+        order = torch.randperm(len(part.clips), generator=self.generator)
+        losses = []
+        for batch in order.split(self.spec.batch_size)[: self.spec.steps_per_epoch]:
+            loss = self.loss(part.clips[batch], part.labels[batch])
+            self.optimizer.zero_grad()
+            loss.backward()
+            self.optimizer.step()
+            self.schedule.step()
+            self.average.update_parameters(self.classifier)
+            losses.append(loss.item())
+        return np.array(losses)
+
+    def loss_plain(self, clips: Tensor, labels: Tensor) -> Tensor:
+        """The tutorial's: clips as they are."""
+        return F.cross_entropy(self.classifier(self.features(clips)), labels)
+
+    def loss_robust(self, clips: Tensor, labels: Tensor) -> Tensor:
+        """Of clips as they may come, two mixed into one; beside them what is no command, where no word is to be more likely than another.
+
+        For the latter see Hendrycks et al., "Deep Anomaly Detection with Outlier Exposure" (arXiv 1812.04606).
+        """
+        count, outliers = len(clips), len(clips) // OUTLIERS
+        clips = torch.cat([clips, unknown(clips[:outliers], self.generator)])
+        with torch.no_grad():
+            features = mask(self.features(augment(clips, self.generator)), self.generator)
+        targets = F.one_hot(labels, len(WORDS)) * (1 - SMOOTHING) + SMOOTHING / len(WORDS)
+        part, others = self.random.beta(MIXUP, MIXUP), torch.randperm(count, generator=self.generator)
+        mixed = part * features[:count] + (1 - part) * features[:count][others]
+        targets = torch.cat([part * targets + (1 - part) * targets[others], torch.full((outliers, len(WORDS)), 1 / len(WORDS))])
+        return F.cross_entropy(self.classifier(torch.cat([mixed, features[count:]])), targets)
+
+
+def moving_average(average: Tensor, now: Tensor, steps: Tensor | int) -> Tensor:
+    """The weights that are exported: over some 500 steps, and over fewer in the beginning."""
+    return average + (now - average) * max(0.002, 9 / (10 + int(steps)))
+
+
+@torch.inference_mode()
+def predict(served: nn.Module, clips: Tensor) -> Tensors:
+    """`logits` and `probabilities`, float32 (N,8), of clips (N,16000)."""
+    outputs = [served(batch) for batch in clips.split(256)]
+    return {name: torch.cat(values).numpy() for name, values in zip(("logits", "probabilities"), zip(*outputs, strict=True), strict=True)}
+
+
+def threshold(answered: Tensors, labels: Tensor) -> float:
+    """The probability below which a clip is taken for no command: 0..1, so low that `RIGHT_KEPT` of what is recognised stays."""
+    right = answered["logits"].argmax(1) == labels.numpy()
+    best = answered["probabilities"].max(1)[right]
+    return round(float(np.quantile(best, 1 - RIGHT_KEPT)), 4) if len(best) else 0.0
+
+
+def save(served: nn.Module, file: Path) -> None:
+    """Write ONNX: one file, any number of clips."""
+    names = ["logits", "probabilities"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # the exporter that comes after this one needs another package
+        torch.onnx.export(
+            served,
+            (torch.zeros(2, CLIP_SAMPLES),),
+            file,
+            input_names=["audio"],
+            output_names=names,
+            dynamic_axes={name: {0: "N"} for name in ("audio", *names)},
+            opset_version=17,
+            dynamo=False,
+        )
+
+
+def verify(directory: Path) -> None:
+    """Reload the export in `directory` with ONNX Runtime and compare what it answers with the golden set.
+
+    Raises:
+        WindtunnelError: it differs.
+    """
+    golden, file = read_golden(directory), directory / "model.onnx"
+    session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
+    names = ["logits", "probabilities"]
+    verify_golden(file, dict(zip(names, session.run(names, {"audio": golden["audio"]}), strict=True)), golden)
+
+
+if __name__ == "__main__":
+    run_trainer_program(MODULE, "Train a network on spoken commands in PyTorch.", train, verify)
