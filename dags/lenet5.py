@@ -28,22 +28,17 @@ A task that is skipped says why in its log and its XCom `skipped`; a run with sk
 Trigger it with the play button, `airflow dags trigger lenet5` or `windtunnel run lenet5 --param epochs=2`.
 """
 
-from datetime import timedelta
 from typing import Any
 
 from airflow.providers.standard.operators.empty import EmptyOperator
-from airflow.sdk import DAG, BaseOperator, Param, TriggerRule, chain, task, task_group
+from airflow.sdk import DAG, Param, TriggerRule, chain, task, task_group
 
 from dags.approval import Approve
 from dags.champions import CHAMPIONS, promoted
 from dags.runtime import only_if, program
-from windtunnel.settings import load_settings, run_directory
+from dags.steps import COMMON, NAMED, POOL, RUN, step
+from windtunnel.settings import load_settings
 from windtunnel.spec import FRAMEWORKS, SCHEDULES
-
-SETTINGS = load_settings()
-POOL = "measured"  # has one slot: what trains and what is benchmarked share the machine, and their times are compared
-RUN = ("--run", "{{ run_directory(dag.dag_id, run_id) }}")
-NAMED = {"map_index_template": "{{ task.command[-1] }}"}  # a mapped task's framework is the last word of its command
 
 PARAMS = {
     "frameworks": Param(
@@ -85,12 +80,9 @@ with DAG(
     "lenet5",
     description="LeNet-5 in libtorch, PyTorch and TensorFlow under the same conditions",
     doc_md=__doc__,
-    schedule=SETTINGS.schedule,
-    catchup=False,
+    schedule=load_settings().schedule,
     params=PARAMS,
-    tags=["train"],
-    user_defined_macros={"run_directory": lambda dag_id, run_id: run_directory(SETTINGS.home, dag_id, run_id)},
-    default_args={"retries": 1, "retry_delay": timedelta(seconds=5)},
+    **COMMON,
 ):
     conditions = program(
         "train_server.conditions",
@@ -115,14 +107,10 @@ with DAG(
         register = program("train_server.register", *RUN, "--framework", name, task_id="register", **NAMED)
         train >> register
 
-    def step(verb: str, *flags: Any, name: str, **options: Any) -> BaseOperator:
-        """A task of one framework's release."""
-        return program("serving.tasks", verb, *RUN, *flags, "--framework", name, **({"task_id": verb} | NAMED | options))
-
     @task_group
     def publication(name: str) -> None:
         """How each comes to its server, beside what users get."""
-        step("publish", name=name) >> step("verify", name=name, retries=0)
+        step("publish", name=name, **NAMED) >> step("verify", name=name, retries=0, **NAMED)
 
     @task_group
     def benchmark() -> None:
@@ -140,10 +128,10 @@ with DAG(
         speed = ("--speed-margin", "{{ params.speed_margin }}", "{{ '--speed-gate' if params.speed_gate else '--no-speed-gate' }}")
         approve = Approve(run=RUN[1], framework=name, task_id="approve", map_index_template="{{ task.framework }}")
         chain(
-            step("gate", "--margin", "{{ params.margin }}", *speed, name=name, trigger_rule=TriggerRule.NONE_FAILED),
+            step("gate", "--margin", "{{ params.margin }}", *speed, name=name, trigger_rule=TriggerRule.NONE_FAILED, **NAMED),
             approve,
-            step("promote", "--approved-by", approve.output, name=name, outlets=[CHAMPIONS], post_execute=promoted),
-            step("drill", name=name, task_id="fire_drill", pre_execute=only_if("fire_drill"), retries=0),
+            step("promote", "--approved-by", approve.output, name=name, outlets=[CHAMPIONS], post_execute=promoted, **NAMED),
+            step("drill", name=name, task_id="fire_drill", pre_execute=only_if("fire_drill"), retries=0, **NAMED),
         )
 
     chosen = frameworks()

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import load_file
 
+from serving.golden import asked
 from serving.load import OpenLoop
 from serving.release import Release
 from serving.server import Version
@@ -26,7 +27,7 @@ def drill(release: Release, champion: int) -> str:
     """
     version = release.fetch(champion)
     golden = load_file(version.directory / "golden.safetensors")
-    image, expected = golden["image"][:1], golden["logits"][:1]
+    image, expected = golden[asked(golden)][:1], golden["logits"][:1]
 
     def ask(_: int) -> None:
         found = release.server.predict(version.name, image)["logits"]

@@ -1,11 +1,12 @@
 """Prove that a server answers what the trainer answered, on the golden set, through the real protocols."""
 
 import time
+from collections.abc import Mapping
 
 import numpy as np
 from safetensors.numpy import load_file
 
-from serving.server import PROTOCOLS, Server, Version
+from serving.server import Server, Version
 from windtunnel.errors import WindtunnelError
 
 TOLERANCE = 1e-5  # absolute, and relative to what is large: float32 logits reach 40, where their last digit is 4e-6
@@ -30,17 +31,23 @@ def verify(server: Server, version: Version, addressed: bool = True) -> None:
     """
     golden = load_file(version.directory / "golden.safetensors")
     number = version.number if addressed else None
-    for protocol in PROTOCOLS:
+    for protocol in server.protocols:
         for images in (slice(None), slice(0, 1)):
-            asked = f"{version} on {server.name}, asked over {protocol}{'' if addressed else ' as users ask'},"
+            about = f"{version} on {server.name}, asked over {protocol}{'' if addressed else ' as users ask'},"
             start = time.monotonic()
-            found = server.predict(version.name, golden["image"][images], number, protocol)
+            found = server.predict(version.name, golden[asked(golden)][images], number, protocol)
             if (seconds := time.monotonic() - start) > LATE_SECONDS:
-                raise WrongAnswerError(f"{asked} took {seconds:.1f} s, may take {LATE_SECONDS:g} s; look for what it waits for")
+                raise WrongAnswerError(f"{about} took {seconds:.1f} s, may take {LATE_SECONDS:g} s; look for what it waits for")
             for name in ("logits", "probabilities"):
-                _compare(f"{asked} answers {name}", found.get(name), golden[name][images])
+                _compare(f"{about} answers {name}", found.get(name), golden[name][images])
             if wrong := int((found["logits"].argmax(axis=1) != golden["label"][images]).sum()):
-                raise WrongAnswerError(f"{asked} gives {wrong} images another label than the trainer did; train it again")
+                raise WrongAnswerError(f"{about} gives {wrong} images another label than the trainer did; train it again")
+
+
+def asked(golden: Mapping[str, np.ndarray]) -> str:
+    """The name of what a golden set asks with: what its model takes."""
+    (name,) = golden.keys() - {"logits", "probabilities", "label"}
+    return name
 
 
 def _compare(what: str, found: np.ndarray | None, expected: np.ndarray) -> None:

@@ -24,7 +24,7 @@ STEADY_SECONDS = 60  # a server that ran as long as this has not failed at its s
 LONGEST_PAUSE = 30
 
 
-def main(server: Annotated[str, typer.Argument(help="torchserve or tfserving.")]) -> None:
+def main(server: Annotated[str, typer.Argument(help="torchserve, tfserving or speech.")]) -> None:
     """Run the server until told to stop."""
     die_with_parent()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))

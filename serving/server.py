@@ -16,12 +16,13 @@ if TYPE_CHECKING:  # it imports the load generators
 
 Protocol = Literal["rest", "grpc"]
 PROTOCOLS: tuple[Protocol, ...] = get_args(Protocol)
+PROTOCOL_NAMES: dict[Protocol, str] = {"rest": "REST", "grpc": "gRPC"}
 
 READY_SECONDS = 60.0
 POLL_SECONDS = 0.05
 
 Outputs = dict[str, np.ndarray]
-"""What a model answers, by name: `logits` and `probabilities`, float32 (N,10), a row an image."""
+"""What a model answers, by name: `logits` and `probabilities`, float32 (N,10), a row an image; of spoken commands (N,8), a row a clip."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,7 @@ class Server(ABC):
     """
 
     name: ClassVar[str]
+    protocols: ClassVar[tuple[Protocol, ...]] = PROTOCOLS
 
     @abstractmethod
     def publish(self, version: Version) -> None:
@@ -88,7 +90,7 @@ class Server(ABC):
 
         Args:
             name: the registered model.
-            images: float32 (N,28,28,1), pixels 0..255.
+            images: float32 (N,28,28,1), pixels 0..255; of spoken commands clips, float32 (N,16000) in -1..1.
             number: the version.
             protocol: `rest` or `grpc`.
         """
@@ -119,4 +121,4 @@ class Server(ABC):
 
     @abstractmethod
     def example(self, name: str) -> str:
-        """A command that asks the champion about the picture `digit.png`, as users would type it."""
+        """A command that asks the champion about the picture `digit.png`, or `clip.wav`, as users would type it."""

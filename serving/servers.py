@@ -4,8 +4,8 @@ from serving.server import Server
 from windtunnel.errors import WindtunnelError
 from windtunnel.settings import Settings
 
-SERVERS = {"libtorch": "torchserve", "pytorch": "torchserve", "tensorflow": "tfserving"}
-"""The server of each framework's versions."""
+SERVERS = {"libtorch": "torchserve", "pytorch": "torchserve", "tensorflow": "tfserving", "commands": "speech"}
+"""The server of each registered model, by the last word of its name: a framework of `lenet5`, or that of `speech-commands`."""
 
 
 def connect(server: str, settings: Settings) -> Server:
@@ -18,6 +18,10 @@ def connect(server: str, settings: Settings) -> Server:
         from serving.tfserving.server import TFServing
 
         return TFServing(settings)
+    if server == "speech":
+        from serving.speech.server import SpeechServer
+
+        return SpeechServer(settings)
     raise WindtunnelError(f"there is no server {server!r}: there are {', '.join(sorted(set(SERVERS.values())))}")
 
 

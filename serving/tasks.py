@@ -16,6 +16,7 @@ import typer
 from serving.drill import drill as hold_drill
 from serving.gate import judge, judge_speed, tabulate
 from serving.release import Cause, Release
+from serving.server import PROTOCOL_NAMES
 from windtunnel.aliases import Aliases
 from windtunnel.errors import WindtunnelError
 from windtunnel.files import write_atomically, write_json
@@ -43,13 +44,14 @@ def publish(run: Directory, framework: Which) -> None:
 
 @app.command()
 def verify(run: Directory, framework: Which) -> None:
-    """Hold the server's answers against the trainer's, over REST and gRPC."""
+    """Hold the server's answers against the trainer's, over every protocol."""
     release, number = _release(run, framework)
     verified = Run(run).verified(framework)
     verified.unlink(missing_ok=True)  # of an earlier try
     release.verify(number)
     write_json(verified, {"name": release.name, "version": number, "server": release.server.name})
-    print(f"{release.name} version {number} answers on {release.server.name} what its trainer answered, over REST and gRPC")
+    protocols = " and ".join(PROTOCOL_NAMES[protocol] for protocol in release.server.protocols)
+    print(f"{release.name} version {number} answers on {release.server.name} what its trainer answered, over {protocols}")
 
 
 @app.command()
@@ -78,8 +80,8 @@ def gate(
     run: Directory,
     framework: Which,
     margin: Annotated[float, typer.Option(min=0, max=1, help="By how much it may be less accurate than the champion.")],
-    speed_margin: Annotated[float, typer.Option(min=0, max=1, help="By which part of the champion's rate it may be slower.")],
-    speed_gate: Annotated[bool, typer.Option(help="Whether a slower one stays challenger; else it is only warned of.")],
+    speed_margin: Annotated[float, typer.Option(min=0, max=1, help="By which part of the champion's rate it may be slower.")] = 1.0,
+    speed_gate: Annotated[bool, typer.Option(help="Whether a slower one stays challenger; else it is only warned of.")] = False,
 ) -> None:
     """Decide whether the version may take the champion's place."""
     from windtunnel import registry, tracking

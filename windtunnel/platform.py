@@ -130,6 +130,7 @@ def _addresses(settings: Settings) -> dict[str, tuple[str, list[str]]]:
             [f"torchserve_{each}_port" for each in ("inference", "management", "grpc_inference", "grpc_management")],
         ),
         "tfserving": (settings.tfserving_url, ["tfserving_rest_port", "tfserving_grpc_port"]),
+        "speech": (settings.speech_grpc, ["speech_port"]),
     }
 
 
@@ -163,10 +164,16 @@ def _memory(process: psutil.Process) -> int:
 
 
 def _answering(settings: Settings, running: dict[str, list[psutil.Process]]) -> set[str]:
-    """The names whose own processes answer: a server on its port, Airflow's others by a heartbeat since they were started."""
+    """The names whose own processes answer: a server on its port, over HTTP, Airflow's others by a heartbeat since they were started.
+
+    The speech server listens only when it can answer, over gRPC.
+    """
     answering = {SUPERVISOR} & set(running)
     for name, (url, ports) in _addresses(settings).items():
         if not all(any(_listens(process, getattr(settings, port)) for process in running.get(name, [])) for port in ports):
+            continue
+        if name not in HEALTH:
+            answering.add(name)
             continue
         try:
             reply = httpx.get(url + HEALTH[name], timeout=5, trust_env=False)

@@ -2,7 +2,7 @@
 
 import math
 from pathlib import Path
-from typing import Annotated, Literal, Self, TypeVar, get_args
+from typing import Annotated, Any, Literal, Self, TypeVar, get_args
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
@@ -49,6 +49,11 @@ class Training(BaseModel):
         return self
 
     @property
+    def hyperparameters(self) -> dict[str, Any]:
+        """The spec as numbers and words, for tables in which runs are compared."""
+        return self.model_dump()
+
+    @property
     def steps_per_epoch(self) -> int:
         """Full batches in an epoch; what does not fill the last one is left out of that epoch."""
         return self.samples // self.batch_size
@@ -88,6 +93,11 @@ class SpeechSpec(Training):
     weight_decay: Decay = 0.02
     suggestions: tuple[str, ...] = ()
     initial: str | None = None
+
+    @property
+    def hyperparameters(self) -> dict[str, Any]:
+        """The spec, of the suggestions their number."""
+        return self.model_dump() | {"suggestions": len(self.suggestions), "initial": self.initial or "drawn"}
 
 
 AnySpec = Annotated[Spec | SpeechSpec, Field(discriminator="model")]

@@ -52,7 +52,7 @@ class FrameworkRun:
         experiment = mlflow.get_run(parent).info.experiment_id
         tags = {MLFLOW_PARENT_RUN_ID: parent, "framework": framework}
         self.run_id = mlflow.create_run(experiment, run_name=framework, tags=tags).info.run_id
-        hyperparameters = {"framework": framework, **spec.model_dump()}
+        hyperparameters = {"framework": framework, **spec.hyperparameters}
         mlflow.log_batch(self.run_id, params=[Param(name, str(value)) for name, value in hyperparameters.items()])
         self.log = EventLog(logs)
         self.log.add_hyperparameters(hyperparameters, f"{framework} {logs.parent.name}")

@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from filelock import FileLock
 
+from serving.copies import digests, replace_copy
 from serving.server import Outputs, Protocol, Served, Server, ServerError, Version
 from serving.tfserving.client import Client
 from serving.tfserving.config import STABLE, Entries, read_config, standby, to_message, write_config
 from serving.tfserving.protos import ModelServerConfig
-from windtunnel.files import sha256
 from windtunnel.settings import Settings
 
 if TYPE_CHECKING:
@@ -63,10 +63,10 @@ class TFServing(Server):
         if not saved_model.is_dir():
             raise ServerError(f"{version} has no saved_model in {version.directory}: tfserving cannot serve it")
         with self._turn():
-            if not copy.exists() or _digests(copy) != _digests(saved_model):
+            if not copy.exists() or digests(copy) != digests(saved_model):
                 if number != self._entries(name).stable:  # users do not wait for a champion whose files are mended
                     self._change(name, _without(name, self._entries(name), number))
-                _copy(saved_model, copy)
+                replace_copy(saved_model, copy)
             entries = self._entries(name)
             if number not in entries.versions:
                 below = entries.stable is not None and number < entries.stable
@@ -220,19 +220,3 @@ def _without(name: str, entries: Entries, number: int) -> Entries:
             f"{name} version {number} is the champion on tfserving: promote another, such as {others[-1]}, before it is withdrawn"
         )
     return Entries()
-
-
-def _copy(source: Path, target: Path) -> None:
-    """Copy a directory beside its place, then rename it; what was there before goes."""
-    partial, old = (target.with_name(f".{target.name}.{word}") for word in ("partial", "old"))
-    for left in (partial, old):
-        shutil.rmtree(left, ignore_errors=True)
-    shutil.copytree(source, partial)
-    if target.exists():
-        target.rename(old)
-    partial.rename(target)
-    shutil.rmtree(old, ignore_errors=True)
-
-
-def _digests(directory: Path) -> dict[str, str]:
-    return {str(file.relative_to(directory)): sha256(file) for file in directory.rglob("*") if file.is_file()}

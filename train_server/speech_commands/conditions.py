@@ -64,6 +64,7 @@ def main(
     dataset: Annotated[str, typer.Option(help="mini_speech_commands, demonstration or auto.")] = "auto",
     tune: Annotated[bool, typer.Option(help="Start from the champion's weights, if there is one.")] = True,
     epochs: Annotated[str, typer.Option(help="Passes through the clips, or auto.")] = "auto",
+    batch_size: int = 64,
     seed: int = 1,
     threads: int = 1,
 ) -> None:
@@ -82,6 +83,7 @@ def main(
             "samples": len(data.split("train")[1]) + len(digests),
             **(TUNING if tuning else FRESH),
             **({} if epochs == "auto" else {"epochs": epochs}),
+            "batch_size": batch_size,
             "seed": seed,
             "threads": threads,
             "suggestions": digests,

@@ -14,7 +14,7 @@ def _layer(inputs: int, outputs: int, kernel: int | tuple[int, int], **options: 
 
 
 class DSCNN(nn.Sequential):
-    """Log-mel features (N,40,98) → logits (N,8), by depthwise separable convolutions.
+    """Log-mel features (N,40,79) → logits (N,8), by depthwise separable convolutions.
 
     After DS-CNN of Zhang et al., "Hello Edge: Keyword Spotting on Microcontrollers" (arXiv 1711.07128).
     """

@@ -41,9 +41,9 @@ MODULE = "train_server.speech_commands.pytorch"
 PACKAGES = ("torch", "onnxruntime")
 GOLDEN = 32  # test clips in the golden set
 AUDIBLE = 0.001  # rms: what servers may take for silence is not in it
-OUTLIERS = 4  # a batch holds one clip that is no command for so many that are
+OUTLIERS = 8  # a batch holds one clip that is no command for so many that are
 SMOOTHING = 0.1  # of the labels
-MIXUP = 0.3  # of pairs of clips, and of their labels, by Beta(MIXUP, MIXUP) (Zhang et al., arXiv 1710.09412)
+MIXUP = 0.2  # of pairs of clips, and of their labels, by Beta(MIXUP, MIXUP) (Zhang et al., arXiv 1710.09412)
 RIGHT_KEPT = 0.98  # of the commands of the validation speakers that are recognised, the part that is not rejected
 
 

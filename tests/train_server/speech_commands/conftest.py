@@ -9,22 +9,12 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from tests.windtunnel.spoken import wav, zipped
+from tests.tones import tone, tones_archive
 from train_server.speech_commands.conditions import write_conditions
-from windtunnel.clips import CLIP_SAMPLES, SAMPLE_RATE, WORDS
 from windtunnel.recordings import RECORDINGS, Recordings
 from windtunnel.run import Run
 from windtunnel.settings import ROOT
 from windtunnel.spec import SpeechSpec
-
-
-def tone(word: int, seed: int) -> np.ndarray:
-    """Half a second of a word's tone somewhere in a second of noise, int16 (16000)."""
-    random = np.random.default_rng([word, seed])
-    start = random.integers(0, CLIP_SAMPLES // 2)
-    clip = random.normal(0, 100, CLIP_SAMPLES)
-    clip[start : start + 8000] += 4000 * np.sin(2 * np.pi * 300 * 1.5**word * np.arange(8000) / SAMPLE_RATE)
-    return clip.astype(np.int16)
 
 
 @dataclass(frozen=True)
@@ -43,12 +33,7 @@ class Job:
 @pytest.fixture(scope="session")
 def tones(tmp_path_factory) -> Recordings:
     directory = tmp_path_factory.mktemp("tones")
-    names = {
-        f"mini_speech_commands/{word}/{speaker:08x}_nohash_0.wav": (label, speaker)
-        for label, word in enumerate(WORDS)
-        for speaker in range(40)
-    }
-    (directory / "mini_speech_commands.zip").write_bytes(zipped({name: wav(tone(*which)) for name, which in names.items()}))
+    (directory / "mini_speech_commands.zip").write_bytes(tones_archive())
     return RECORDINGS["mini_speech_commands"].read("mini_speech_commands", directory)
 
 

@@ -1,0 +1,170 @@
+"""What holds for every call: who may make it, how many at a time, the status it ends with, and what is counted."""
+
+import functools
+import logging
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from types import TracebackType
+from typing import Any, TypeAlias
+
+import grpc
+from google.protobuf.descriptor import ServiceDescriptor
+from google.protobuf.message import DecodeError, Message
+from google.protobuf.message_factory import GetMessageClass
+
+from serving.speech.access import Tokens, address, bearer
+from serving.speech.batching import BusyError
+from serving.speech.journal import JournalError, QuotaError
+from serving.speech.metrics import Metrics
+from windtunnel.errors import WindtunnelError
+
+_log = logging.getLogger(__name__)
+
+Context: TypeAlias = grpc.aio.ServicerContext
+Code = grpc.StatusCode
+
+
+class CallError(WindtunnelError):
+    """A call that ends with a status and a sentence."""
+
+    def __init__(self, code: grpc.StatusCode, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class Calls:
+    """The calls that run, of all services together."""
+
+    def __init__(self, limit: int, tokens: Tokens | None, metrics: Metrics) -> None:
+        """Begin.
+
+        Args:
+            limit: how many may run at a time.
+            tokens: whose calls are answered; None: everybody's.
+            metrics: where calls are counted.
+        """
+        self.limit, self.tokens, self.metrics = limit, tokens, metrics
+        self.running = 0
+        metrics.running.set_function(lambda: self.running)
+
+    def peer(self, context: Context) -> str:
+        """Who calls.
+
+        Raises:
+            CallError: tokens are used, and the call shows none of them.
+        """
+        if self.tokens is None:
+            return address(context.peer())
+        name = bearer(context, self.tokens)
+        if name is None:
+            raise CallError(Code.UNAUTHENTICATED, "the token is missing or unknown: send the metadata `authorization: Bearer TOKEN`")
+        return name
+
+
+class _Call:
+    """One call, from its admission to its status."""
+
+    __slots__ = ("_calls", "_context", "_method", "_start")
+
+    def __init__(self, calls: Calls, method: str, context: Context) -> None:
+        self._calls, self._method, self._context = calls, method, context
+
+    async def __aenter__(self) -> None:
+        self._start = time.perf_counter()
+        self._calls.running += 1
+        try:
+            if self._calls.running > self._calls.limit:
+                raise CallError(Code.RESOURCE_EXHAUSTED, f"{self._calls.limit} calls run already, as many as may: try again later")
+            if self._calls.tokens is not None:
+                self._calls.peer(self._context)
+        except CallError as error:
+            await self._end(error)
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        await self._end(error)
+
+    async def _end(self, error: BaseException | None) -> None:
+        """Count the call; raises gRPC's own error where it has failed."""
+        self._calls.running -= 1
+        code, message = _status(error)
+        self._calls.metrics.requests(self._method, code.name).inc()
+        self._calls.metrics.seconds(self._method).observe(time.perf_counter() - self._start)
+        if code is Code.INTERNAL:
+            _log.error("%s failed", self._method, exc_info=error)
+        if error is not None and code is not Code.CANCELLED:
+            await self._context.abort(code, message)
+
+
+def _status(error: BaseException | None) -> tuple[grpc.StatusCode, str]:
+    match error:
+        case None:
+            return Code.OK, ""
+        case CallError():
+            return error.code, str(error)
+        case BusyError() | QuotaError():
+            return Code.RESOURCE_EXHAUSTED, str(error)
+        case JournalError():
+            return Code.UNAVAILABLE, str(error)
+        case TimeoutError():
+            return Code.DEADLINE_EXCEEDED, str(error)
+        case Exception():
+            return Code.INTERNAL, "the server has failed: its log says why"
+        case _:
+            return Code.CANCELLED, ""  # asyncio's, and what ends a generator
+
+
+class _Unreadable:
+    """Stands for a request whose bytes are no message."""
+
+
+def _reader(kind: type[Message]) -> Callable[[bytes], Any]:
+    def read(content: bytes) -> Any:
+        try:
+            return kind.FromString(content)
+        except DecodeError:
+            return _Unreadable()
+
+    return read
+
+
+def _check(request: Any) -> None:
+    if isinstance(request, _Unreadable):
+        raise CallError(Code.INVALID_ARGUMENT, "the bytes of the request are no message of this method: send what its .proto says")
+
+
+def handler(service: ServiceDescriptor, servicer: Any) -> grpc.GenericRpcHandler:
+    """What serves a service, its methods being calls.
+
+    The generated functions would do, but for requests that cannot be read: gRPC answers those UNKNOWN, and logs a traceback for each.
+    """
+    methods = {}
+    for method in service.methods:
+        kind = grpc.unary_stream_rpc_method_handler if method.server_streaming else grpc.unary_unary_rpc_method_handler
+        reader = _reader(GetMessageClass(method.input_type))
+        methods[method.name] = kind(getattr(servicer, method.name), reader, GetMessageClass(method.output_type).SerializeToString)
+    return grpc.method_handlers_generic_handler(service.full_name, methods)
+
+
+def unary(method: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+    """A method with one answer as a call; its object has `calls`."""
+
+    @functools.wraps(method)
+    async def answer(self: Any, request: Any, context: Context) -> Any:
+        async with _Call(self.calls, method.__name__, context):
+            _check(request)
+            return await method(self, request, context)
+
+    return answer
+
+
+def streaming(method: Callable[..., AsyncIterator[Any]]) -> Callable[..., AsyncIterator[Any]]:
+    """A method with a stream of answers as a call; its object has `calls`."""
+
+    @functools.wraps(method)
+    async def answer(self: Any, request: Any, context: Context) -> AsyncIterator[Any]:
+        async with _Call(self.calls, method.__name__, context):
+            _check(request)
+            async for part in method(self, request, context):
+                yield part
+
+    return answer

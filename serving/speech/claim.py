@@ -1,0 +1,153 @@
+"""Suggestions for a run: claimed, checked, and in the end settled.
+
+    python -m serving.speech.claim claim --run DIR
+    python -m serving.speech.claim settle --run DIR
+
+What is claimed belongs to the run until it is settled. A run that fails gives it back, one whose version users get has trained with
+it, and one whose version was turned away rejects it: whatever made it worse is not to come back.
+"""
+
+import json
+import sys
+from collections import defaultdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+from safetensors.numpy import save
+
+from serving.speech.config import Config
+from serving.speech.journal import Journal, Limits, Suggestion
+from serving.speech.model import BATCH, Recognizer
+from serving.speech.models import MODELS, Wanted
+from serving.speech.silence import is_silence
+from serving.speech.wav import read_wav
+from windtunnel.clips import CLIP_SAMPLES, SAMPLE_RATE, WORDS, as_clip
+from windtunnel.files import write_atomically, write_json
+from windtunnel.program import run_app
+from windtunnel.run import SKIPPED, Run
+from windtunnel.settings import load_settings
+
+SHORTEST = SAMPLE_RATE // 5
+"""Samples: the shortest of the words takes longer than 0.2 s to say."""
+
+SURE = 0.9
+"""The probability from which the champion's word stands against the suggested one. What it is less sure of is what it has to learn."""
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+Directory = Annotated[Path, typer.Option(help="The run's directory.")]
+
+
+def open_journal(config: Config) -> Journal:
+    """The journal of the server with this configuration."""
+    return Journal(config.journal, config.suggestions, Limits(config.suggestions_per_hour, config.upload_megabytes << 20, config.keep_days))
+
+
+def champion(config: Config) -> Recognizer | None:
+    """The version users get, loaded in this process; None while there is none.
+
+    Raises:
+        WindtunnelError: it cannot be loaded.
+    """
+    try:
+        number = Wanted.model_validate_json((config.models / MODELS).read_bytes()).champion
+    except FileNotFoundError:
+        return None
+    return None if number is None else Recognizer(config.models / str(number), number)
+
+
+def check(suggestions: list[Suggestion], recognizer: Recognizer | None) -> tuple[np.ndarray, dict[int, str]]:
+    """What is wrong with suggestions, if anything.
+
+    Returns:
+        Their clips, int16 (N,16000), and the reasons of those that are not to be trained with, by id.
+    """
+    clips = np.zeros((len(suggestions), CLIP_SAMPLES), np.int16)
+    reasons: dict[int, str] = {}
+    labels = defaultdict(set)
+    for row, each in enumerate(suggestions):
+        try:
+            samples = read_wav(each.file.read_bytes())
+        except FileNotFoundError:
+            reasons[each.id] = "taken back meanwhile"
+            continue
+        clips[row, : len(samples)] = samples
+        labels[each.digest].add(each.label)
+        if len(samples) < SHORTEST:
+            reasons[each.id] = f"too short: {len(samples) / SAMPLE_RATE:.2f} s, a word takes {SHORTEST / SAMPLE_RATE:g} s at least"
+        elif is_silence(as_clip(samples)):
+            reasons[each.id] = "silence"
+    for each in suggestions:
+        if len(labels[each.digest]) > 1:
+            words = " and ".join(WORDS[label] for label in sorted(labels[each.digest]))
+            reasons.setdefault(each.id, f"the same clip was suggested as {words}")
+    if recognizer is not None:
+        for start in range(0, len(clips), BATCH):
+            batch = np.stack([as_clip(clip) for clip in clips[start : start + BATCH]])
+            for each, probabilities in zip(suggestions[start : start + BATCH], recognizer(batch)[1], strict=True):
+                best = int(probabilities.argmax())
+                if best != each.label and probabilities[best] >= SURE:
+                    reason = f"disagreement: version {recognizer.number} hears {WORDS[best]} with probability {probabilities[best]:.2f}"
+                    reasons.setdefault(each.id, reason)
+    return clips, reasons
+
+
+@app.command()
+def claim(
+    run: Directory, needed: Annotated[bool, typer.Option(help="Skip the run if there is nothing new to train with.")] = False
+) -> None:
+    """Claim all suggestions that wait, and write those that pass the checks, with those of earlier runs, into the run's directory."""
+    here, config = Run(run), Config.of(load_settings())
+    journal = open_journal(config)
+    for cut_off in {each.run for each in journal.list(state="claimed")} - {here.name}:  # one run at a time: that one has ended
+        journal.release(str(cut_off))
+    claimed, trained = journal.claim(here.name), [each for each in journal.list(state="trained") if each.file.exists()]
+    recognizer = champion(config)
+    clips, reasons = check(claimed, recognizer)
+    before, _ = check(trained, None)
+    new = [row for row, each in enumerate(claimed) if each.id not in reasons]
+    accepted = [*trained, *(claimed[row] for row in new)]
+    taken = {"clips": np.concatenate([before, clips[new]]), "labels": np.array([each.label for each in accepted], np.uint8)}
+    write_atomically(here.clips, save(taken))
+    rejected = [{**_about(each), "reason": reasons[each.id]} for each in claimed if each.id in reasons]
+    write_json(here.suggestions, {"accepted": [_about(each) for each in accepted], "new": len(new), "rejected": rejected})
+    print(f"{len(claimed)} suggestions claimed: {len(new)} to train with, {len(rejected)} rejected; {len(trained)} of earlier runs")
+    for each in rejected:
+        print(f"suggestion {each['id']}, {each['word']}: {each['reason']}")
+    if needed and not new:
+        journal.settle(here.name, reasons)
+        print("no suggestion is left to train with: the model stays as it is")
+        sys.exit(SKIPPED)
+
+
+@app.command()
+def settle(run: Directory) -> None:
+    """Say what came of the run's suggestions."""
+    here = Run(run)
+    journal = open_journal(Config.of(load_settings()))
+    claimed = journal.list(state="claimed", run=here.name)
+    try:
+        reasons = {each["id"]: each["reason"] for each in json.loads(here.suggestions.read_text())["rejected"]}
+    except OSError:  # the run failed before it had looked at them
+        reasons = {}
+    gate = here.gate("pytorch")
+    if here.released("pytorch").exists():
+        journal.settle(here.name, reasons)
+        print(f"{len(claimed) - len(reasons)} suggestions are trained with, {len(reasons)} were rejected")
+    elif gate.exists() and not (verdict := json.loads(gate.read_text()))["promote"]:
+        turned_away = {each.id: f"the version trained with it was turned away: {verdict['reason']}" for each in claimed}
+        journal.settle(here.name, turned_away | reasons)
+        print(f"all {len(claimed)} suggestions are rejected: {verdict['reason']}")
+    else:
+        print(f"{journal.release(here.name)} suggestions wait again: no version was released")
+    journal.purge()
+
+
+def _about(each: Suggestion) -> dict[str, Any]:
+    received = each.received.isoformat(timespec="seconds")
+    return {"id": each.id, "digest": each.digest, "word": WORDS[each.label], "peer": each.peer, "received": received}
+
+
+if __name__ == "__main__":
+    run_app(app)

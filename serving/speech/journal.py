@@ -1,0 +1,369 @@
+"""The journal of suggestions: labelled clips that clients send to train with, each a WAV file and a row of an SQLite database.
+
+received → claimed by a run → trained or rejected; undone by who sent it, or by the operator, from any of them.
+
+How nothing is lost when a process is killed: all that changes a file happens while its process holds the database's write lock, which
+ends with the process. A new WAV is durable before its row is committed, and the row before `add` returns. Everything else changes the
+rows first, and then the files follow them. So whoever opens the journal, and holds the lock, knows that no other process is in the
+middle of something, and completes what one that was killed has left behind:
+
+- a WAV that was written in part is removed;
+- a WAV of the journal's that has no row gets one: it is a suggestion that was being added, or the database was lost. Only where the
+  same suggestion is there already, it is removed;
+- a WAV that is not where its row says is moved there, or removed;
+- a row whose WAV somebody took away is rejected, and received again when an opening finds the WAV back.
+
+Files with other names than the journal gives are left alone.
+"""
+
+import hashlib
+import logging
+import os
+import re
+import sqlite3
+import threading
+import time
+import uuid
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+
+from serving.speech.wav import read_wav, wav_bytes
+from windtunnel.clips import WORDS
+from windtunnel.errors import WindtunnelError
+from windtunnel.files import write_atomically
+
+_log = logging.getLogger(__name__)
+
+LOCK_SECONDS = 30.0
+RETRY_SECONDS = 0.001
+QUARANTINE = "quarantine"
+LOST = "its WAV is gone"
+
+_NAME = re.compile(rf"({'|'.join(WORDS)})-[0-9a-f]{{32}}\.wav")
+_PART = re.compile(rf"\.{_NAME.pattern}\..*")
+
+# `kept`: whether there is a WAV. A suggestion that has none, being undone, purged or lost, can be made again.
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS suggestion (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    file TEXT NOT NULL UNIQUE,
+    bytes INTEGER NOT NULL,
+    kept INTEGER NOT NULL DEFAULT 1,
+    digest TEXT NOT NULL,
+    label INTEGER NOT NULL,
+    peer TEXT NOT NULL,
+    received REAL NOT NULL,
+    state TEXT NOT NULL CHECK (state IN ('received', 'claimed', 'trained', 'rejected', 'undone')),
+    changed REAL NOT NULL,
+    reason TEXT,
+    run TEXT
+);
+CREATE UNIQUE INDEX IF NOT EXISTS content ON suggestion (digest, label) WHERE kept;
+CREATE INDEX IF NOT EXISTS space ON suggestion (bytes) WHERE kept;
+CREATE INDEX IF NOT EXISTS senders ON suggestion (peer, received);
+CREATE INDEX IF NOT EXISTS states ON suggestion (state);
+"""
+
+
+class JournalError(WindtunnelError):
+    """The journal cannot be read or written."""
+
+
+class QuotaError(WindtunnelError):
+    """A sender has suggested too much, or the disk space for suggestions is used up."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What is taken: suggestions an hour from one peer, bytes of WAV files in all, days until the WAV of a rejected one is removed."""
+
+    per_peer_hour: int
+    disk_bytes: int
+    keep_days: int
+
+
+@dataclass(frozen=True)
+class Suggestion:
+    """A labelled clip. `file` is its WAV, or was, where it is undone or purged; `peer` is empty where nobody knows who sent it."""
+
+    id: int
+    digest: str
+    label: int
+    peer: str
+    state: str
+    reason: str | None
+    run: str | None
+    received: datetime
+    file: Path
+
+
+Suggestions = list[Suggestion]
+_Rows = list[sqlite3.Row]
+
+
+class Journal:
+    """Suggestions, in the order of their arrival. For any number of threads, and of processes on one machine.
+
+    Raises, from every method:
+        JournalError: database or files cannot be read or written; the text names them and says why. Try again later: each method can be
+            repeated.
+    """
+
+    def __init__(self, file: Path, uploads: Path, limits: Limits) -> None:
+        """Open or create the journal, and complete what a process that was killed has left behind.
+
+        Args:
+            file: the database.
+            uploads: the folder of the WAVs; those of rejected suggestions are in `quarantine/` below it.
+            limits: what is taken.
+        """
+        self._file, self._uploads, self._limits = file, uploads, limits
+        self._lock = threading.RLock()
+        with self._naming():
+            for folder in (file.parent, uploads, uploads / QUARANTINE):
+                if not folder.is_dir():
+                    folder.mkdir(parents=True, exist_ok=True)
+                    _sync(folder.parent)
+            self._db = sqlite3.connect(file, timeout=0, isolation_level=None, check_same_thread=False)
+            self._db.row_factory = sqlite3.Row
+            for pragma in ("journal_mode = WAL", "synchronous = FULL"):
+                self._rows(f"PRAGMA {pragma}")
+        self._recover()
+
+    def add(self, label: int, pcm: np.ndarray, peer: str) -> Suggestion:
+        """Store a suggestion for good. One of the same word and content that is there already is returned instead, in its state.
+
+        The content is the samples without the zeros at the end: a clip that was filled up to a second with silence is the same.
+
+        Args:
+            label: the word's place in WORDS.
+            pcm: int16 (N), with N from 1 to CLIP_SAMPLES.
+            peer: who sends it.
+
+        Raises:
+            QuotaError: the peer has used up its hour, or there is no space left.
+        """
+        digest, content, name = _digest(pcm), wav_bytes(pcm), f"{WORDS[label]}-{uuid.uuid4().hex}.wav"
+        try:
+            with self._writing():
+                known = self._rows("SELECT * FROM suggestion WHERE digest = ? AND label = ? AND kept", digest, label)
+                if not known:
+                    self._check_quotas(peer, len(content))
+                    write_atomically(self._uploads / name, content)
+                    _sync(self._uploads)
+                    known = self._insert(name, len(content), digest, label, peer, time.time(), "received")
+                elif not known[0]["peer"]:  # sent again by who was told of no success before
+                    known = self._change("peer = ?", "id = ?", peer, known[0]["id"])
+                return self._suggestion(known[0])
+        except JournalError:
+            (self._uploads / name).unlink(missing_ok=True)
+            raise
+
+    def waiting(self) -> Suggestions:
+        """Those that no run has claimed."""
+        return self.list(state="received")
+
+    def claim(self, run: str) -> Suggestions:
+        """Give a run all that wait. A run that has claimed before gets what it still has claimed, and no more."""
+        with self._writing():
+            if not self._rows("SELECT 1 FROM suggestion WHERE run = ? AND state != 'undone' LIMIT 1", run):
+                self._change("state = 'claimed', run = ?", "state = 'received'", run)
+            return self.list(state="claimed", run=run)
+
+    def settle(self, run: str, rejected: Mapping[int, str]) -> None:
+        """What a run has claimed is trained now, or rejected. What was undone meanwhile stays so; a second call changes nothing.
+
+        Args:
+            run: the run.
+            rejected: the reasons, by id.
+
+        Raises:
+            WindtunnelError: the run never claimed one of those rejected.
+        """
+        with self._writing():
+            own = {row["id"] for row in self._rows("SELECT id FROM suggestion WHERE run = ?", run)}
+            if foreign := sorted(set(rejected) - own):
+                raise WindtunnelError(f"run {run} never claimed suggestions {foreign}: reject what `claim` gave it")
+            files: _Rows = []
+            for number, reason in rejected.items():
+                which = "id = ? AND run = ? AND state = 'claimed'"
+                files += self._change("state = 'rejected', reason = ?", which, reason, number, run)
+            self._change("state = 'trained'", "run = ? AND state = 'claimed'", run)
+        self._place(files)
+
+    def release(self, run: str) -> int:
+        """Have what a run has claimed wait again, as when it failed; returns how many."""
+        with self._writing():
+            return len(self._change("state = 'received', run = NULL", "run = ? AND state = 'claimed'", run))
+
+    def list(self, peer: str | None = None, state: str | None = None, run: str | None = None) -> Suggestions:
+        """All suggestions, or those of a peer, in a state, of a run."""
+        wanted = {name: value for name, value in (("peer", peer), ("state", state), ("run", run)) if value is not None}
+        where = " AND ".join(f"{name} = ?" for name in wanted) or "1"
+        with self._lock, self._naming():
+            return [self._suggestion(row) for row in self._rows(f"SELECT * FROM suggestion WHERE {where} ORDER BY id", *wanted.values())]
+
+    def undo(self, ids: Iterable[int], peer: str | None = None) -> Suggestions:
+        """Take suggestions back, for good: no run uses them any more, and their WAVs are removed.
+
+        Args:
+            ids: which.
+            peer: where given, only this peer's are.
+
+        Returns:
+            Those that were undone: not what was before, is not there, or is another's.
+        """
+        which = "id = ? AND state != 'undone'" + (" AND peer = ?" if peer is not None else "")
+        with self._writing():
+            undone: _Rows = []
+            for number in ids:
+                undone += self._change("state = 'undone', kept = 0", which, number, *([peer] if peer is not None else []))
+        self._place(undone)
+        return [self._suggestion(row) for row in undone]
+
+    def purge(self) -> int:
+        """Remove the WAVs of what was rejected `keep_days` ago and longer; returns how many. What is trained with stays."""
+        with self._writing():
+            purged = self._change("kept = 0", "kept AND state = 'rejected' AND changed < ?", time.time() - self._limits.keep_days * 86_400)
+        self._place(purged)
+        return len(purged)
+
+    def close(self) -> None:
+        """Close the database."""
+        with self._lock:
+            self._db.close()
+
+    @contextmanager
+    def _naming(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as error:
+            remedy = f"give StateFile another name, or wait for who uses {self._file}"
+            raise JournalError(f"the journal of suggestions {self._file} cannot be used ({error}): {remedy}") from error
+        except OSError as error:
+            where = error.filename or self._uploads
+            raise JournalError(f"{where} cannot be used for suggestions ({error.strerror}): make room, or let it be written") from error
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Hold the write lock, and commit what was done."""
+        with self._lock, self._naming():
+            self._rows("BEGIN IMMEDIATE")
+            try:
+                yield
+                self._rows("COMMIT")
+            except BaseException:
+                if self._db.in_transaction:
+                    self._rows("ROLLBACK")
+                raise
+
+    def _rows(self, sql: str, *values: object) -> _Rows:
+        """What a statement gives; waits while other processes hold a lock.
+
+        SQLite itself would look for the lock ten times a second, and seldom find it free between two suggestions of a stream.
+        """
+        deadline = time.monotonic() + LOCK_SECONDS
+        while True:
+            try:
+                return self._db.execute(sql, values).fetchall()
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                    raise
+            time.sleep(RETRY_SECONDS)
+
+    def _change(self, what: str, which: str, *values: object) -> _Rows:
+        """The rows that were changed: not one whose content would be kept twice then."""
+        return self._rows(f"UPDATE OR IGNORE suggestion SET changed = {time.time()}, {what} WHERE {which} RETURNING *", *values)
+
+    def _insert(self, name: str, size: int, digest: str, label: int, peer: str, received: float, state: str) -> _Rows:
+        """The new row; none where one of the same content is kept."""
+        sql = (
+            "INSERT INTO suggestion (file, bytes, digest, label, peer, received, state, changed)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING RETURNING *"
+        )
+        return self._rows(sql, name, size, digest, label, peer, received, state, time.time())
+
+    def _check_quotas(self, peer: str, size: int) -> None:
+        limits = self._limits
+        sent = self._rows("SELECT COUNT(*) FROM suggestion WHERE peer = ? AND received > ?", peer, time.time() - 3600)[0][0]
+        if sent >= limits.per_peer_hour:
+            raise QuotaError(f"{peer} has made {sent} suggestions within an hour, which is all that one may: send more later")
+        used = self._rows("SELECT COALESCE(SUM(bytes), 0) FROM suggestion WHERE kept")[0][0]
+        if used + size > limits.disk_bytes:
+            raise QuotaError(
+                f"the suggestions take {used} of {limits.disk_bytes} bytes, and this one has {size}: ask the operator for room"
+            )
+
+    def _suggestion(self, row: sqlite3.Row) -> Suggestion:
+        received = datetime.fromtimestamp(row["received"], UTC)
+        fields = {name: row[name] for name in ("id", "digest", "label", "peer", "state", "reason", "run")}
+        return Suggestion(**fields, received=received, file=self._path(row))
+
+    def _path(self, row: sqlite3.Row) -> Path:
+        """Where the WAV of a suggestion belongs, or did."""
+        return (self._uploads / QUARANTINE if row["state"] == "rejected" else self._uploads) / row["file"]
+
+    def _place(self, rows: Iterable[sqlite3.Row]) -> None:
+        """Have the WAVs follow their rows, as these are by now."""
+        with self._writing():
+            for old in rows:
+                row = self._rows("SELECT * FROM suggestion WHERE id = ?", old["id"])[0]
+                for found in (self._uploads / row["file"], self._uploads / QUARANTINE / row["file"]):
+                    if not row["kept"]:
+                        found.unlink(missing_ok=True)
+                    elif found != self._path(row) and found.exists():
+                        found.replace(self._path(row))
+
+    def _recover(self) -> None:
+        with self._writing():
+            for statement in filter(str.strip, _SCHEMA.split(";")):
+                self._rows(statement)
+            for part in self._uploads.iterdir():
+                if _PART.fullmatch(part.name):
+                    part.unlink()
+            folders = (self._uploads, self._uploads / QUARANTINE)
+            found = {file.name: file for folder in folders for file in folder.iterdir() if _NAME.fullmatch(file.name)}
+            rows = {row["file"]: row for row in self._rows("SELECT * FROM suggestion")}
+            for name, row in rows.items():
+                if row["kept"] and name not in found:
+                    _log.warning("suggestion %d is lost: %s is gone", row["id"], self._path(row))
+                    self._change("kept = 0", "id = ?", row["id"])
+                    self._change("state = 'rejected', reason = ?", "id = ? AND state != 'rejected'", LOST, row["id"])
+            for name, file in found.items():
+                if name not in rows:
+                    self._adopt(file)
+                elif not rows[name]["kept"] and rows[name]["reason"] == LOST:
+                    self._change("kept = 1, state = 'received', reason = NULL, run = NULL", "id = ?", rows[name]["id"])
+        self._place(rows[name] for name in found if name in rows)
+
+    def _adopt(self, file: Path) -> None:
+        """Give a WAV that has no row one, or remove it where its content has one."""
+        try:
+            pcm = read_wav(file.read_bytes())
+        except WindtunnelError as error:
+            _log.warning("%s is left alone: %s", file, error)
+            return
+        about, label = file.stat(), WORDS.index(file.name.partition("-")[0])
+        state = "rejected" if file.parent.name == QUARANTINE else "received"
+        if self._insert(file.name, about.st_size, _digest(pcm), label, "", about.st_mtime, state):
+            _log.warning("%s had no row in %s: it is %s now", file, self._file, state)
+        else:
+            file.unlink()
+
+
+def _digest(pcm: np.ndarray) -> str:
+    return hashlib.sha256(np.trim_zeros(pcm, "b").astype("<i2").tobytes()).hexdigest()
+
+
+def _sync(folder: Path) -> None:
+    """Make the names in a folder durable."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,124 @@
+"""The versions that answer: what the release wants, `models.json`, made so while requests are answered.
+
+`models.json` lies beside the versions, a folder a number: {"versions": [3, 4], "champion": 4}. The release replaces it in one step; it
+is looked at a few times a second. A version is loaded and verified on a thread; then one reference is switched, and requests that hold
+the old one end on it. A version that cannot be used is refused, with the reason, until the file is written again.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from serving.speech.model import Recognizer
+from windtunnel.errors import WindtunnelError
+from windtunnel.spec import first_problem
+
+_log = logging.getLogger(__name__)
+
+MODELS = "models.json"
+POLL_SECONDS = 0.2
+FIRST = 0
+"""The number of the version that answers while no other is the champion."""
+
+
+class Wanted(BaseModel):
+    """`models.json`: the versions that are to be loaded, and the one users are to get."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    versions: tuple[int, ...]
+    champion: int | None
+
+
+class Models:
+    """The loaded versions. `champion` is what users get, None while there is none; `refused` says why of each that cannot be used."""
+
+    def __init__(self, folder: Path, first: Path | None) -> None:
+        """Know where versions are; nothing is loaded yet.
+
+        Args:
+            folder: of the versions and `models.json`; it may not exist yet.
+            first: the directory of the version that answers while `models.json` is not there, or names no champion.
+        """
+        self.champion: Recognizer | None = None
+        self.loaded: dict[int, Recognizer] = {}
+        self.refused: dict[int, str] = {}
+        self._folder = folder
+        self._first = first
+        self._seen: tuple[int, int, int] | None = None
+
+    async def start(self) -> None:
+        """Load what is wanted, or else the first version."""
+        if not await self.converge():
+            await self._follow(Wanted(versions=(), champion=None))
+
+    async def follow(self, changed: Callable[[], Awaitable[None]]) -> None:
+        """Do what `models.json` says, for ever; `changed` is called after each time that it said something else."""
+        while True:
+            await asyncio.sleep(POLL_SECONDS)
+            try:
+                if await self.converge():
+                    await changed()
+            except Exception:  # a server that answers must not end with who looks for news
+                _log.exception("the models stay as they are")
+
+    async def converge(self) -> bool:
+        """Load, switch and drop versions as `models.json` says, if it has been written since the last call; returns whether it has."""
+        stamp, wanted = await asyncio.to_thread(self._news)
+        if stamp == self._seen:
+            return False
+        self._seen = stamp
+        if wanted is None:
+            return False
+        await self._follow(wanted)
+        return True
+
+    async def _follow(self, wanted: Wanted) -> None:
+        self.refused = {}
+        champion = FIRST if wanted.champion is None and self._first is not None else wanted.champion
+        numbers = dict.fromkeys((*(() if champion is None else (champion,)), *wanted.versions))
+        for number in numbers:  # the champion first
+            if number not in self.loaded:
+                await self._load(number)
+            self._switch(champion)
+        self._switch(champion)
+        self.loaded = {number: each for number, each in self.loaded.items() if number in numbers or each is self.champion}
+
+    def _switch(self, number: int | None) -> None:
+        """Let users get a version, if it is loaded; else they get the one before."""
+        new = None if number is None else self.loaded.get(number, self.champion)
+        if new is not self.champion:
+            _log.info("users get version %s", "none" if new is None else new.number)
+        self.champion = new
+
+    async def _load(self, number: int) -> None:
+        directory = self._first if number == FIRST and self._first is not None else self._folder / str(number)
+        try:
+            recognizer = await asyncio.to_thread(Recognizer, directory, number)
+        except (WindtunnelError, OSError) as error:
+            self.refused = {**self.refused, number: str(error)}
+            _log.error("version %d is refused: %s", number, error)
+        else:
+            self.loaded = {**self.loaded, number: recognizer}
+            _log.info("version %d is loaded from %s", number, directory)
+
+    def _news(self) -> tuple[tuple[int, int, int] | None, Wanted | None]:
+        """When `models.json` was written, and what it says if that is new."""
+        file = self._folder / MODELS
+        try:
+            status = file.stat()
+            stamp = (status.st_mtime_ns, status.st_ino, status.st_size)
+            if stamp == self._seen:
+                return stamp, None
+            return stamp, Wanted.model_validate_json(file.read_bytes())
+        except FileNotFoundError:
+            return None, None
+        except OSError as error:
+            _log.error("%s cannot be read (%s): the models stay as they are", file, error.strerror)
+            return None, None
+        except ValidationError as error:
+            _log.error("%s: %s; the models stay as they are, publish a version again", file, first_problem(error))
+            return stamp, None

@@ -1,0 +1,1 @@
+"""The protocols of the speech server, and the modules made from them: `python -m serving.speech.protos` makes them again."""

@@ -1,0 +1,219 @@
+"""The gRPC services: DLServer, which old clients speak, and Speech, the richer one beside it."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+
+import grpc
+import numpy as np
+from google.protobuf.empty_pb2 import Empty
+
+from serving.speech.batching import Batcher, Heard
+from serving.speech.calls import CallError, Calls, Code, Context, handler, streaming, unary
+from serving.speech.journal import Suggestion
+from serving.speech.model import BATCH, Recognizer
+from serving.speech.models import Models
+from serving.speech.protos import dlserver_pb2, dlserver_pb2_grpc, speech_pb2, speech_pb2_grpc
+from serving.speech.silence import SILENCE_DBFS, is_silence
+from serving.speech.suggestions import Suggestions
+from serving.speech.uploads import Uploads
+from windtunnel.clips import CLIP_SAMPLES, FULL_SCALE, SAMPLE_RATE, WORDS, as_clip, as_pcm
+from windtunnel.errors import WindtunnelError
+
+LONGEST_SECONDS = 60
+HOP_MILLISECONDS = range(50, 1001)
+DEFAULT_HOP_MILLISECONDS = 500
+LABELS = [dlserver_pb2.Label.Value(word.upper()) for word in WORDS]
+SILENCE, UNKNOWN = "silence", "unknown word"
+LISTED = 1000
+STATES = ("received", "claimed", "trained", "rejected", "undone")
+
+
+class Ear:
+    """What both services hear with."""
+
+    def __init__(self, models: Models, batcher: Batcher, uploads: Uploads | None) -> None:
+        self.models, self.batcher, self.uploads = models, batcher, uploads
+
+    def recognizer(self, number: int = 0) -> Recognizer:
+        """A loaded version, the champion with 0.
+
+        Raises:
+            CallError: there is none, or not this one.
+        """
+        if number:
+            if found := self.models.loaded.get(number):
+                return found
+            raise CallError(Code.NOT_FOUND, f"version {number} is not loaded: choose {_listed(self.models.loaded)}, or 0, the champion")
+        if self.models.champion is None:
+            why = "".join(f"; version {number} was refused: {reason}" for number, reason in self.models.refused.items())
+            raise CallError(Code.UNAVAILABLE, f"there is no model yet: publish one, and ask again{why}")
+        return self.models.champion
+
+    async def hear(self, recognizer: Recognizer, clip: np.ndarray, context: Context, keep: bool = True) -> Heard:
+        """What a version hears in a clip in -1..1, which is kept if inference audio is, and `keep`."""
+        remaining = context.time_remaining()
+        deadline = None if remaining is None else asyncio.get_running_loop().time() + remaining
+        heard = await self.batcher.hear(recognizer, clip, deadline)
+        if keep and self.uploads is not None:
+            self.uploads.keep(clip, WORDS[heard.logits.argmax()])
+        return heard
+
+
+class DLServer(dlserver_pb2_grpc.DLServerServicer):
+    """The protocol of the first speech server."""
+
+    def __init__(self, calls: Calls, ear: Ear, suggestions: Suggestions) -> None:
+        self.calls, self._ear, self._suggestions = calls, ear, suggestions
+
+    @unary
+    async def Infer(self, request: dlserver_pb2.InferenceRequest, context: Context) -> dlserver_pb2.InferenceResponse:
+        """The word that a clip is most like, silence too: this protocol has no other answer."""
+        clip = _clip(np.array(request.audio_samples, np.float32))
+        heard = await self._ear.hear(self._ear.recognizer(), clip, context)
+        return dlserver_pb2.InferenceResponse(label=LABELS[heard.logits.argmax()])
+
+    @unary
+    async def Train(self, request: dlserver_pb2.TrainingRequest, context: Context) -> Empty:
+        """Store a suggestion."""
+        if not 0 <= request.label < len(WORDS):
+            raise CallError(
+                Code.INVALID_ARGUMENT, f"label {request.label} is unknown: send 0, {WORDS[0]}, to {len(WORDS) - 1}, {WORDS[-1]}"
+            )
+        clip = _clip(np.array(request.audio_samples, np.float32))
+        if is_silence(clip):
+            raise CallError(
+                Code.INVALID_ARGUMENT, f"the clip is silence, nowhere louder than {SILENCE_DBFS:g} dBFS: record it again, closer or louder"
+            )
+        pcm = as_pcm(clip[: len(request.audio_samples)])
+        await self._suggestions.add(request.label, pcm, self.calls.peer(context))
+        self.calls.metrics.suggestions.labels(WORDS[request.label]).inc()
+        return Empty()
+
+
+class Speech(speech_pb2_grpc.SpeechServicer):
+    """Scores, rejection, longer recordings, models and suggestions."""
+
+    def __init__(self, calls: Calls, ear: Ear, suggestions: Suggestions) -> None:
+        self.calls, self._ear, self._suggestions = calls, ear, suggestions
+
+    @unary
+    async def Recognize(self, request: speech_pb2.RecognizeRequest, context: Context) -> speech_pb2.RecognizeResponse:
+        """What word a clip holds, if any."""
+        if request.pcm and request.samples:
+            raise CallError(Code.INVALID_ARGUMENT, "the request has both pcm and samples: send one of them")
+        clip = _clip(_from_pcm(request.pcm) if request.pcm else np.array(request.samples, np.float32))
+        recognizer = self._ear.recognizer(request.model_version)
+        if is_silence(clip):
+            return speech_pb2.RecognizeResponse(rejected=True, reason=SILENCE, model_version=recognizer.number)
+        heard = await self._ear.hear(recognizer, clip, context)
+        response = speech_pb2.RecognizeResponse(model_version=recognizer.number)
+        for word, probability, logit in zip(WORDS, heard.probabilities.tolist(), heard.logits.tolist(), strict=True):
+            response.scores.add(word=word, probability=probability, logit=logit)
+        best = int(heard.probabilities.argmax())
+        if heard.probabilities[best] < recognizer.reject_below:
+            response.rejected, response.reason = True, UNKNOWN
+        else:
+            response.label, response.word = LABELS[best], WORDS[best]
+        return response
+
+    @streaming
+    async def RecognizeLong(self, request: speech_pb2.RecognizeLongRequest, context: Context) -> AsyncIterator[speech_pb2.Segment]:
+        """The words in a longer recording, window after window, a batch of them at a time: others have their turn between."""
+        hop = request.hop_milliseconds or DEFAULT_HOP_MILLISECONDS
+        if hop not in HOP_MILLISECONDS:
+            allowed = f"{HOP_MILLISECONDS.start} to {HOP_MILLISECONDS.stop - 1}"
+            raise CallError(Code.INVALID_ARGUMENT, f"hop_milliseconds is {hop}: send {allowed}, or 0 for {DEFAULT_HOP_MILLISECONDS}")
+        samples = _from_pcm(request.pcm)
+        if not 1 <= len(samples) <= LONGEST_SECONDS * SAMPLE_RATE:
+            raise CallError(
+                Code.INVALID_ARGUMENT, f"a recording has 1 to {LONGEST_SECONDS * SAMPLE_RATE} samples; found {len(samples)}: cut it first"
+            )
+        recognizer = self._ear.recognizer(request.model_version)
+        step = hop * SAMPLE_RATE // 1000
+        starts = range(0, max(1, len(samples) - CLIP_SAMPLES + step), step)  # the last window is the first that reaches the end
+        for place in range(0, len(starts), BATCH):
+            clips = [(start, _clip(samples[start : start + CLIP_SAMPLES])) for start in starts[place : place + BATCH]]
+            spoken = [(start, clip) for start, clip in clips if not is_silence(clip)]
+            for (start, _), heard in zip(spoken, await self._hear_all(recognizer, [clip for _, clip in spoken], context), strict=True):
+                best = int(heard.probabilities.argmax())
+                if heard.probabilities[best] >= recognizer.reject_below:
+                    end = min(start + CLIP_SAMPLES, len(samples))
+                    yield speech_pb2.Segment(
+                        start_seconds=start / SAMPLE_RATE,
+                        end_seconds=end / SAMPLE_RATE,
+                        word=WORDS[best],
+                        probability=heard.probabilities[best],
+                    )
+
+    @unary
+    async def ListLabels(self, request: speech_pb2.ListLabelsRequest, context: Context) -> speech_pb2.ListLabelsResponse:
+        """The words, in the order of the scores."""
+        labels = [speech_pb2.LabelName(label=label, word=word) for label, word in zip(LABELS, WORDS, strict=True)]
+        return speech_pb2.ListLabelsResponse(labels=labels)
+
+    @unary
+    async def GetModel(self, request: speech_pb2.GetModelRequest, context: Context) -> speech_pb2.GetModelResponse:
+        """Which versions answer, and which were refused."""
+        models = self._ear.models
+        champion = models.champion.number if models.champion is not None else None
+        return speech_pb2.GetModelResponse(champion=champion, loaded=sorted(models.loaded), refused=models.refused)
+
+    @unary
+    async def ListSuggestions(self, request: speech_pb2.ListSuggestionsRequest, context: Context) -> speech_pb2.ListSuggestionsResponse:
+        """The caller's suggestions, the newest `LISTED`."""
+        if request.state and request.state not in STATES:
+            raise CallError(Code.INVALID_ARGUMENT, f"state {request.state!r} is unknown: send {', '.join(STATES)}, or nothing for all")
+        found = await self._suggestions.list(self.calls.peer(context), request.state or None)
+        return speech_pb2.ListSuggestionsResponse(suggestions=map(_suggestion, found[-LISTED:]))
+
+    @unary
+    async def UndoSuggestions(self, request: speech_pb2.UndoSuggestionsRequest, context: Context) -> speech_pb2.UndoSuggestionsResponse:
+        """Take suggestions of the caller's back."""
+        if not request.ids:
+            raise CallError(Code.INVALID_ARGUMENT, "ids is empty: name the suggestions to take back, as ListSuggestions numbers them")
+        undone = await self._suggestions.undo(request.ids, self.calls.peer(context))
+        return speech_pb2.UndoSuggestionsResponse(suggestions=map(_suggestion, undone))
+
+    async def _hear_all(self, recognizer: Recognizer, clips: Sequence[np.ndarray], context: Context) -> list[Heard]:
+        """What is heard in each clip; where one fails, nobody waits for the others."""
+        tasks = [asyncio.ensure_future(self._ear.hear(recognizer, clip, context, keep=False)) for clip in clips]
+        try:
+            return await asyncio.gather(*tasks)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _clip(samples: np.ndarray) -> np.ndarray:
+    try:
+        return as_clip(samples)
+    except WindtunnelError as error:
+        raise CallError(Code.INVALID_ARGUMENT, str(error)) from error
+
+
+def _from_pcm(pcm: bytes) -> np.ndarray:
+    """16-bit little-endian samples as float32 in -1..1."""
+    if len(pcm) % 2:
+        raise CallError(Code.INVALID_ARGUMENT, f"pcm has {len(pcm)} bytes: send two for each sample")
+    return np.frombuffer(pcm, "<i2").astype(np.float32) / FULL_SCALE
+
+
+def _suggestion(each: Suggestion) -> speech_pb2.Suggestion:
+    return speech_pb2.Suggestion(
+        id=each.id, label=LABELS[each.label], state=each.state, reason=each.reason or "", run=each.run or "", received=each.received
+    )
+
+
+def _listed(numbers: "Sequence[int] | dict[int, Recognizer]") -> str:
+    return ", ".join(map(str, sorted(numbers))) or "none"
+
+
+def add_services(server: grpc.aio.Server, dlserver: DLServer, speech: Speech) -> tuple[str, ...]:
+    """Have a server serve both; returns their full names."""
+    services = (
+        (dlserver_pb2.DESCRIPTOR.services_by_name["DLServer"], dlserver),
+        (speech_pb2.DESCRIPTOR.services_by_name["Speech"], speech),
+    )
+    server.add_generic_rpc_handlers([handler(descriptor, servicer) for descriptor, servicer in services])
+    return tuple(descriptor.full_name for descriptor, _ in services)

@@ -1,0 +1,71 @@
+"""A client for the command line, of the protocol that the first speech server spoke: `dlserver_testclient HOST:PORT [LABEL] < clip.wav`."""
+
+import sys
+from typing import Annotated
+
+import grpc
+import typer
+
+from serving.speech.protos.dlserver_pb2 import InferenceRequest, Label, TrainingRequest
+from serving.speech.protos.dlserver_pb2_grpc import DLServerStub
+from serving.speech.wav import read_wav
+from windtunnel.errors import WindtunnelError
+from windtunnel.program import run_program
+
+DEADLINE_SECONDS = 10
+MAX_BYTES = 2**24  # of what comes in: enough to tell how much too long a recording is, and an end to what has none
+
+_WORDS = [name.lower() for name, _ in Label.items()]
+
+
+def main(
+    server: Annotated[str, typer.Argument(help="Where the server listens, such as localhost:55221.", metavar="HOST:PORT")],
+    label: Annotated[str | None, typer.Argument(help="The word that was spoken, or its number: suggest the clip for training.")] = None,
+) -> None:
+    """Ask a speech server which word a recording holds, or suggest a recording with its word.
+
+    The recording is read from standard input: WAV, one channel of 16 bits at 16 kHz, a second at most.
+    """
+    if not server.rpartition(":")[2].isdigit():
+        raise WindtunnelError(f"{server} names no port: write HOST:PORT, such as localhost:55221")
+    word = None if label is None else _word(label)
+    if sys.stdin.isatty():
+        raise WindtunnelError("standard input is a terminal: give it a recording, with < clip.wav")
+    samples = read_wav(sys.stdin.buffer.read(MAX_BYTES)).tolist()
+    # No proxy between a client and the server that it names.
+    with grpc.insecure_channel(server, [("grpc.enable_http_proxy", 0)]) as channel:
+        stub = DLServerStub(channel)
+        try:
+            if word is None:
+                print(_WORDS[stub.Infer(InferenceRequest(audio_samples=samples), timeout=DEADLINE_SECONDS).label])
+            else:
+                stub.Train(TrainingRequest(label=word.upper(), audio_samples=samples), timeout=DEADLINE_SECONDS)
+                print(f"suggested as {word}")
+        except grpc.RpcError as error:
+            raise WindtunnelError(_sentence(server, error)) from error
+
+
+def _word(label: str) -> str:
+    """The word that is meant by a word or its number."""
+    word = _WORDS[int(label)] if label.isdecimal() and int(label) < len(_WORDS) else label.lower()
+    if word not in _WORDS:
+        raise WindtunnelError(f"{label} is no word that can be suggested: choose {', '.join(_WORDS)}, or 0 to {len(_WORDS) - 1}")
+    return word
+
+
+def _sentence(server: str, error: grpc.RpcError) -> str:
+    code, details = error.code(), " ".join(error.details().split())
+    if code == grpc.StatusCode.UNAVAILABLE:
+        return f"{server} cannot answer now ({details}): see that dlserver runs there, and try again"
+    if code == grpc.StatusCode.DEADLINE_EXCEEDED:
+        return f"{server} has not answered within {DEADLINE_SECONDS} s: see what dlserver says there, and try again"
+    return f"{server} answered {code.name}: {details}"
+
+
+def command() -> None:
+    """The command `dlserver_testclient`."""
+    run_program(main)
+
+
+if __name__ == "__main__":
+    command()

@@ -1,0 +1,82 @@
+"""Inference audio, where it is configured to be kept: WAVs written in the background, within a quota, for some days."""
+
+import logging
+import queue
+import threading
+import time
+import uuid
+from pathlib import Path
+
+import numpy as np
+
+from serving.speech.metrics import Metrics
+from serving.speech.wav import wav_bytes
+from windtunnel.clips import as_pcm
+from windtunnel.errors import WindtunnelError
+
+_log = logging.getLogger(__name__)
+
+WAITING = 64
+SWEEP_SECONDS = 3600.0
+
+
+class Uploads:
+    """A folder of `UUID-WORD.wav`. Nobody waits for it: what comes faster than the disk takes it, or beyond the quota, is not kept."""
+
+    def __init__(self, folder: Path, disk_bytes: int, keep_days: int, metrics: Metrics) -> None:
+        """Make the folder and start the thread that writes.
+
+        Raises:
+            WindtunnelError: the folder cannot be made.
+        """
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise WindtunnelError(f"InferUploadPath {folder} cannot be made ({error.strerror}): name a folder that can") from error
+        self._folder, self._disk_bytes, self._keep_seconds, self._metrics = folder, disk_bytes, keep_days * 86_400, metrics
+        self._queue: queue.Queue[tuple[np.ndarray, str] | None] = queue.Queue(WAITING)
+        self._thread = threading.Thread(target=self._write, name="uploads", daemon=True)
+        self._thread.start()
+
+    def keep(self, clip: np.ndarray, word: str) -> None:
+        """Keep a clip in -1..1 and the word that was heard, later."""
+        try:
+            self._queue.put_nowait((clip, word))
+        except queue.Full:
+            self._metrics.unkept.inc()
+
+    def close(self) -> None:
+        """Write what waits, and end."""
+        self._queue.put(None)
+        self._thread.join()
+
+    def _write(self) -> None:
+        used, swept = self._sweep(), time.monotonic()
+        while (item := self._queue.get()) is not None:
+            if time.monotonic() - swept > SWEEP_SECONDS:
+                used, swept = self._sweep(), time.monotonic()
+            clip, word = item
+            content = wav_bytes(as_pcm(clip))
+            if used + len(content) > self._disk_bytes:
+                self._metrics.unkept.inc()
+                continue
+            try:
+                (self._folder / f"{uuid.uuid4()}-{word}.wav").write_bytes(content)
+                used += len(content)
+            except OSError as error:
+                self._metrics.unkept.inc()
+                _log.error("inference audio cannot be kept in %s: %s", self._folder, error.strerror)
+
+    def _sweep(self) -> int:
+        """Remove what is too old; returns the bytes of what stays."""
+        used = 0
+        for file in self._folder.glob("*.wav"):
+            try:
+                status = file.stat()
+                if status.st_mtime < time.time() - self._keep_seconds:
+                    file.unlink()
+                else:
+                    used += status.st_size
+            except FileNotFoundError:  # somebody else removed it
+                continue
+        return used

@@ -1,0 +1,117 @@
+"""What becomes of suggestions in a run: the programs of its tasks, on a real journal and with a real version."""
+
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from serving.speech.claim import open_journal
+from serving.speech.config import Config
+from serving.speech.models import MODELS
+from tests.serving.speech.speech_models import noise, tone, write_version
+from windtunnel.clips import as_clip, as_pcm
+from windtunnel.files import write_json
+from windtunnel.run import SKIPPED, Run
+from windtunnel.settings import ROOT, Settings, run_directory
+
+
+@pytest.fixture
+def settings(tmp_path):
+    return Settings(home=tmp_path)
+
+
+@pytest.fixture
+def journal(settings):
+    return open_journal(Config.of(settings))
+
+
+@pytest.fixture
+def champion(settings):
+    """A version that is sure of every tone."""
+    models = Config.of(settings).models
+    write_version(models / "3")
+    write_json(models / MODELS, {"versions": [3], "champion": 3})
+
+
+def run_of(settings, name="a"):
+    return Run(run_directory(settings.home, "speech_commands", name))
+
+
+def program(settings, verb, run, *flags, status=0):
+    command = [sys.executable, "-m", "serving.speech.claim", verb, "--run", str(run.directory), *flags]
+    done = subprocess.run(command, cwd=ROOT, env=os.environ | settings.variables, capture_output=True, text=True, timeout=60)
+    assert done.returncode == status, done.stdout + done.stderr
+    return done.stdout
+
+
+def states(journal):
+    return {each.id: (each.state, each.reason) for each in journal.list()}
+
+
+def test_what_passes_the_checks_is_trained_with_and_the_rest_is_rejected_with_its_reason(settings, journal, champion):
+    good = [journal.add(word, as_pcm(tone(word)), "ann") for word in (2, 5)]
+    unsure = journal.add(0, as_pcm(noise()), "ann")  # of no word is the champion sure here: there is something to learn
+    wrong = journal.add(6, as_pcm(tone(1)), "bob")
+    short = journal.add(1, as_pcm(tone(1)[:1600]), "bob")
+    silent = journal.add(1, np.full(16_000, 3, np.int16), "bob")
+    twice = [journal.add(word, as_pcm(tone(4, 0.2)), "bob") for word in (3, 4)]
+    run = run_of(settings)
+
+    said = program(settings, "claim", run)
+    assert "8 suggestions claimed: 3 to train with, 5 rejected; 0 of earlier runs" in said
+    taken = json.loads(run.suggestions.read_text())
+    assert [each["id"] for each in taken["accepted"]] == [good[0].id, good[1].id, unsure.id]
+    assert [each["word"] for each in taken["accepted"]] == ["left", "stop", "down"]
+    reasons = {each["id"]: each["reason"] for each in taken["rejected"]}
+    assert reasons[wrong.id].startswith("disagreement: version 3 hears go with probability ")
+    assert reasons[short.id] == "too short: 0.10 s, a word takes 0.2 s at least"
+    assert reasons[silent.id] == "silence"
+    assert {reasons[each.id] for each in twice} == {"the same clip was suggested as no and right"}
+    clips = load_file(run.clips)
+    assert clips["labels"].tolist() == [2, 5, 0]
+    assert np.array_equal(as_clip(clips["clips"][0]), as_clip(as_pcm(tone(2))))
+
+    write_json(run.released("pytorch"), {})
+    program(settings, "settle", run)
+    assert {number: state for number, (state, _) in states(journal).items()} == {
+        **dict.fromkeys((good[0].id, good[1].id, unsure.id), "trained"),
+        **dict.fromkeys(reasons, "rejected"),
+    }
+    assert states(journal)[wrong.id][1] == reasons[wrong.id]
+
+    new = journal.add(7, as_pcm(tone(7)), "ann")  # the next run trains with the old ones too
+    journal.undo([good[1].id])  # but not with what was taken back
+    program(settings, "claim", run_of(settings, "b"))
+    taken = json.loads(run_of(settings, "b").suggestions.read_text())
+    assert ([each["id"] for each in taken["accepted"]], taken["new"]) == ([good[0].id, unsure.id, new.id], 1)
+
+
+def test_a_version_that_is_turned_away_takes_its_suggestions_with_it(settings, journal):
+    kept = journal.add(1, as_pcm(tone(1)), "ann")
+    run = run_of(settings)
+    program(settings, "claim", run)
+    write_json(run.gate("pytorch"), {"promote": False, "reason": "worse"})
+    program(settings, "settle", run)
+    assert states(journal) == {kept.id: ("rejected", "the version trained with it was turned away: worse")}
+
+
+def test_a_run_that_fails_gives_its_suggestions_back(settings, journal):
+    kept = journal.add(1, as_pcm(tone(1)), "ann")
+    program(settings, "claim", run_of(settings))
+    assert states(journal)[kept.id][0] == "claimed"
+    program(settings, "settle", run_of(settings))
+    assert states(journal)[kept.id][0] == "received"
+    program(settings, "claim", run_of(settings, "killed"))  # and one that is killed loses them to the next
+    assert "1 suggestions claimed" in program(settings, "claim", run_of(settings, "next"))
+
+
+def test_a_run_that_needs_suggestions_is_skipped_where_none_is_left(settings, journal, champion):
+    wrong = journal.add(6, as_pcm(tone(1)), "bob")
+    said = program(settings, "claim", run_of(settings), "--needed", status=SKIPPED)
+    assert said.splitlines()[-1] == "no suggestion is left to train with: the model stays as it is"
+    assert states(journal)[wrong.id][0] == "rejected"
+    program(settings, "claim", run_of(settings, "b"))  # one that needs none trains without

@@ -1,0 +1,391 @@
+import os
+import resource
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from serving.speech.journal import QUARANTINE, Journal, JournalError, Limits, QuotaError
+from serving.speech.wav import read_wav
+from windtunnel.clips import CLIP_SAMPLES, WORDS
+from windtunnel.errors import WindtunnelError
+from windtunnel.settings import ROOT
+
+GENEROUS = Limits(per_peer_hour=10**6, disk_bytes=10**9, keep_days=30)
+
+# Adds clips of a seed from a process of its own.
+ADDER = """
+import sys
+from pathlib import Path
+import numpy as np
+from serving.speech.journal import Journal, Limits
+file, uploads, seed = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
+journal = Journal(file, uploads, Limits(10**6, 10**9, 30))
+for number in range(25):
+    clip = np.random.default_rng([seed, number]).integers(-9000, 9000, 1600).astype(np.int16)
+    journal.add(number % 8, clip, f"peer {seed}")
+    journal.add(number % 8, np.full(1600, 1 + number, np.int16), f"peer {seed}")  # all processes have these
+"""
+
+
+def clip(seed: int = 0, samples: int = 1600) -> np.ndarray:
+    return np.random.default_rng(seed).integers(-9000, 9000, samples).astype(np.int16)
+
+
+@pytest.fixture
+def open_journal(tmp_path: Path):
+    opened = []
+
+    def open_one(limits: Limits = GENEROUS) -> Journal:
+        opened.append(Journal(tmp_path / "state" / "journal.db", tmp_path / "uploads", limits))
+        return opened[-1]
+
+    yield open_one
+    for journal in opened:
+        journal.close()
+
+
+@pytest.fixture
+def journal(open_journal: Callable[..., Journal]) -> Journal:
+    return open_journal()
+
+
+def names(folder: Path) -> set[str]:
+    return {file.name for file in folder.iterdir() if file.is_file()}
+
+
+def age(tmp_path: Path, **ago: float) -> None:
+    """Make every suggestion so much older."""
+    with sqlite3.connect(tmp_path / "state" / "journal.db") as database:
+        seconds = timedelta(**ago).total_seconds()
+        database.execute("UPDATE suggestion SET received = received - ?, changed = changed - ?", (seconds, seconds))
+
+
+def test_a_suggestion_is_stored_with_all_that_is_known_of_it(journal: Journal, open_journal: Callable[..., Journal]) -> None:
+    made = journal.add(6, clip(), "10.0.0.7")
+    assert (made.label, made.peer, made.state, made.reason, made.run) == (6, "10.0.0.7", "received", None, None)
+    assert abs(datetime.now(UTC) - made.received) < timedelta(seconds=30)
+    assert made.file.name.startswith("up-")
+    assert read_wav(made.file.read_bytes()).tolist() == clip().tolist()
+    assert journal.waiting() == [made] == open_journal().waiting()
+
+
+@pytest.mark.parametrize("samples", [1, CLIP_SAMPLES])
+def test_shortest_and_longest_clip(journal: Journal, samples: int) -> None:
+    assert len(read_wav(journal.add(0, clip(1, samples), "peer").file.read_bytes())) == samples
+
+
+def test_the_database_survives_a_power_cut(journal: Journal, tmp_path: Path) -> None:
+    """As far as settings can say so: write-ahead log, flushed at each commit."""
+    journal.add(0, clip(), "peer")
+    assert (tmp_path / "state" / "journal.db-wal").stat().st_size > 0
+    assert journal._db.execute("PRAGMA synchronous").fetchone()[0] == 2
+
+
+def test_the_same_content_and_word_is_one_suggestion(journal: Journal) -> None:
+    first = journal.add(3, clip(), "peer")
+    filled = np.zeros(CLIP_SAMPLES, np.int16)
+    filled[: len(clip())] = clip()
+    assert journal.add(3, clip(), "another") == first
+    assert journal.add(3, filled, "peer") == first
+    other_word, other_content = journal.add(4, clip(), "peer"), journal.add(3, clip(9), "peer")
+    assert journal.list() == [first, other_word, other_content]
+    assert names(first.file.parent) == {each.file.name for each in journal.list()}
+
+
+@pytest.mark.parametrize("state", ["claimed", "trained", "rejected"])
+def test_the_same_is_one_suggestion_in_whatever_state_it_is(journal: Journal, state: str) -> None:
+    first = journal.add(3, clip(), "peer")
+    journal.claim("run")
+    if state != "claimed":
+        journal.settle("run", {first.id: "silence"} if state == "rejected" else {})
+    again = journal.add(3, clip(), "peer")
+    assert (again.id, again.state) == (first.id, state)
+    assert journal.waiting() == []
+
+
+def test_what_was_undone_can_be_suggested_again(journal: Journal) -> None:
+    first = journal.add(3, clip(), "peer")
+    journal.undo([first.id])
+    second = journal.add(3, clip(), "peer")
+    assert [each.state for each in journal.list()] == ["undone", "received"]
+    assert names(first.file.parent) == {second.file.name}
+
+
+def test_a_peer_has_so_many_an_hour(open_journal: Callable[..., Journal], tmp_path: Path) -> None:
+    journal = open_journal(Limits(per_peer_hour=2, disk_bytes=10**9, keep_days=30))
+    for number in range(2):
+        journal.add(0, clip(number), "10.0.0.7")
+    journal.undo([1])  # counts all the same
+    with pytest.raises(QuotaError, match=r"10\.0\.0\.7 has made 2 suggestions within an hour, which is all that one may: send more later"):
+        journal.add(0, clip(2), "10.0.0.7")
+    assert journal.add(0, clip(1), "10.0.0.7").id == 2  # is there already
+    journal.add(0, clip(2), "10.0.0.8")
+    age(tmp_path, minutes=61)
+    journal.add(0, clip(3), "10.0.0.7")
+    assert len(names(tmp_path / "uploads")) == 3
+
+
+def test_the_disk_space_is_limited(open_journal: Callable[..., Journal], tmp_path: Path) -> None:
+    journal = open_journal(Limits(per_peer_hour=10**6, disk_bytes=2 * 3244, keep_days=30))
+    journal.add(0, clip(0), "peer")
+    journal.add(0, clip(1), "peer")
+    with pytest.raises(QuotaError, match=r"suggestions take 6488 of 6488 bytes, and this one has 3244: ask the operator for room"):
+        journal.add(0, clip(2), "peer")
+    assert sum(file.stat().st_size for file in (tmp_path / "uploads").glob("*.wav")) == 2 * 3244
+    journal.undo([1])
+    journal.add(0, clip(2), "peer")
+
+
+def test_a_run_claims_all_and_a_second_time_the_same(journal: Journal) -> None:
+    first, second = (journal.add(0, clip(number), "peer") for number in range(2))
+    claimed = journal.claim("a")
+    assert [(each.id, each.state, each.run) for each in claimed] == [(first.id, "claimed", "a"), (second.id, "claimed", "a")]
+    third = journal.add(0, clip(2), "peer")
+    assert journal.claim("a") == claimed == journal.list(run="a")
+    assert [each.id for each in journal.claim("b")] == [third.id]
+    assert journal.waiting() == []
+
+
+def test_a_run_that_is_settled_claims_no_more(journal: Journal) -> None:
+    journal.add(0, clip(0), "peer")
+    journal.claim("a")
+    journal.settle("a", {})
+    journal.add(0, clip(1), "peer")
+    assert journal.claim("a") == []
+    assert len(journal.waiting()) == 1
+
+
+def test_what_is_settled_is_trained_or_rejected(journal: Journal, tmp_path: Path) -> None:
+    for number in range(3):
+        journal.add(0, clip(number), "peer")
+    journal.claim("a")
+    late = journal.add(0, clip(3), "peer")
+    for _ in range(2):
+        journal.settle("a", {2: "silence"})
+        assert [(each.state, each.reason) for each in journal.list(run="a")] == [
+            ("trained", None),
+            ("rejected", "silence"),
+            ("trained", None),
+        ]
+    (rejected,) = journal.list(state="rejected")
+    assert rejected.file.parent == tmp_path / "uploads" / QUARANTINE
+    assert read_wav(rejected.file.read_bytes()).tolist() == clip(1).tolist()
+    assert names(tmp_path / "uploads") == {each.file.name for each in journal.list() if each.state != "rejected"}
+    assert journal.waiting() == [late]
+
+
+def test_a_run_rejects_only_what_it_claimed(journal: Journal) -> None:
+    journal.add(0, clip(), "peer")
+    journal.claim("a")
+    with pytest.raises(WindtunnelError, match=r"run b never claimed suggestions \[1, 7\]: reject what `claim` gave it"):
+        journal.settle("b", {1: "silence", 7: "silence"})
+    assert [each.state for each in journal.list()] == ["claimed"]
+
+
+def test_what_a_failed_run_had_waits_again(journal: Journal) -> None:
+    made = journal.add(0, clip(0), "peer")
+    undone = journal.add(0, clip(1), "peer")
+    journal.claim("a")
+    journal.undo([undone.id])
+    assert journal.release("a") == 1
+    assert journal.waiting() == [made]
+    assert [each.id for each in journal.claim("a")] == [made.id]  # the run is tried again
+    assert journal.release("b") == 0
+
+
+def test_suggestions_are_listed_by_peer_state_and_run(journal: Journal) -> None:
+    mine, other = journal.add(0, clip(0), "me"), journal.add(0, clip(1), "other")
+    assert journal.list() == [mine, other]
+    assert journal.list(peer="me") == [mine]
+    assert journal.list(peer="me", state="trained") == []
+    assert journal.list(state="received", peer="other") == [other]
+    assert journal.list(run="a") == []
+
+
+def test_one_undoes_ones_own_once(journal: Journal) -> None:
+    mine, other = journal.add(0, clip(0), "me"), journal.add(0, clip(1), "other")
+    undone = journal.undo([mine.id, other.id, 99], peer="me")
+    assert [(each.id, each.state) for each in undone] == [(mine.id, "undone")]
+    assert not mine.file.exists()
+    assert journal.undo([mine.id], peer="me") == []
+    assert journal.waiting() == [other]
+
+
+def test_what_is_undone_in_any_state_is_not_used_again(journal: Journal, tmp_path: Path) -> None:
+    for number in range(3):
+        journal.add(0, clip(number), "peer")
+    journal.claim("a")
+    journal.settle("a", {1: "silence"})
+    for number, run in ((3, "b"), (4, None)):
+        journal.add(0, clip(number), "peer")
+        if run:
+            journal.claim(run)
+    assert [each.state for each in journal.list()] == ["rejected", "trained", "trained", "claimed", "received"]
+    assert [each.state for each in journal.undo([1, 2, 4, 5])] == ["undone"] * 4
+    journal.settle("b", {4: "silence"})
+    journal.release("b")
+    assert journal.claim("c") == []
+    assert [each.id for each in journal.list(state="trained")] == [3]
+    assert len(names(tmp_path / "uploads")) == 1
+    assert names(tmp_path / "uploads" / QUARANTINE) == set()
+
+
+def test_rejected_recordings_are_kept_for_so_many_days(journal: Journal, tmp_path: Path) -> None:
+    for number in range(2):
+        journal.add(0, clip(number), "peer")
+    journal.claim("a")
+    journal.settle("a", {1: "silence"})
+    assert journal.purge() == 0
+    age(tmp_path, days=29)
+    assert journal.purge() == 0
+    age(tmp_path, days=2)
+    assert journal.purge() == 1
+    assert journal.purge() == 0
+    rejected, trained = journal.list()
+    assert (rejected.state, rejected.reason, rejected.file.exists(), trained.file.exists()) == ("rejected", "silence", False, True)
+    assert [each.state for each in (journal.add(0, clip(0), "peer"), journal.add(0, clip(1), "peer"))] == ["received", "trained"]
+
+
+def test_a_lost_database_is_made_again_from_the_recordings(
+    journal: Journal, open_journal: Callable[..., Journal], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    before = [journal.add(number, clip(number), "peer") for number in range(3)]
+    journal.claim("a")
+    journal.settle("a", {1: "silence"})
+    journal.close()
+    for file in (tmp_path / "state").iterdir():
+        file.unlink()
+    after = {each.digest: each for each in open_journal().list()}
+    assert "had no row" in caplog.text
+    assert [after[each.digest].label for each in before] == [0, 1, 2]
+    assert [after[each.digest].state for each in before] == ["rejected", "received", "received"]
+
+
+def test_a_recording_that_was_taken_away_is_rejected_and_comes_back(
+    journal: Journal, open_journal: Callable[..., Journal], tmp_path: Path
+) -> None:
+    made = journal.add(0, clip(), "peer")
+    journal.claim("a")
+    (tmp_path / "uploads").rename(tmp_path / "elsewhere")
+    (lost,) = open_journal().list()
+    assert (lost.state, lost.reason) == ("rejected", "its WAV is gone")
+    for file in (tmp_path / "elsewhere").glob("*.wav"):
+        file.rename(tmp_path / "uploads" / file.name)
+    assert open_journal().list() == [made]
+
+
+def test_a_recording_that_was_taken_away_and_sent_again_is_there_once(
+    journal: Journal, open_journal: Callable[..., Journal], tmp_path: Path
+) -> None:
+    made = journal.add(0, clip(), "peer")
+    made.file.rename(tmp_path / made.file.name)
+    again = open_journal().add(0, clip(), "peer")
+    (tmp_path / made.file.name).rename(made.file)
+    assert open_journal().waiting() == [again]
+    assert names(tmp_path / "uploads") == {again.file.name}
+
+
+def test_files_of_others_are_left_alone(open_journal: Callable[..., Journal], tmp_path: Path) -> None:
+    uploads = tmp_path / "uploads"
+    (uploads / "up").mkdir(parents=True)
+    damaged = f"up-{'a' * 32}.wav"
+    for name in ("up.wav", "README", ".up.wav.part", damaged):
+        (uploads / name).write_bytes(b"somebody's")
+    assert open_journal().list() == []
+    assert names(uploads) == {"up.wav", "README", ".up.wav.part", damaged}
+
+
+def test_many_threads_and_processes_add_while_others_open_and_claim(open_journal: Callable[..., Journal], tmp_path: Path) -> None:
+    """Neither recovery nor a claim disturbs what is being added; what all add is there once."""
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", ADDER, str(tmp_path / "state" / "journal.db"), str(tmp_path / "uploads")]
+    adders = [subprocess.Popen([*command, str(seed)], env=environment) for seed in range(2)]
+    journal = open_journal()
+    threads = [threading.Thread(target=lambda seed=seed: [journal.add(1, clip(seed + n), "t") for n in range(10)]) for seed in (100, 200)]
+    for thread in threads:
+        thread.start()
+    turns = 0
+    while any(adder.poll() is None for adder in adders):
+        open_journal().claim(f"run {turns}")
+        turns += 1
+        time.sleep(0.02)
+    for thread in threads:
+        thread.join()
+    assert [adder.returncode for adder in adders] == [0, 0]
+    assert turns > 3
+    suggestions = open_journal().list()
+    assert len(suggestions) == 2 * 25 + 25 + 2 * 10
+    assert {each.peer for each in suggestions} == {"peer 0", "peer 1", "t"}
+    assert len({(each.digest, each.label) for each in suggestions}) == len(suggestions)
+    assert names(tmp_path / "uploads") == {each.file.name for each in suggestions}
+
+
+def test_many_processes_create_a_journal_at_once(tmp_path: Path) -> None:
+    children = []
+    for _ in range(8):
+        if (child := os.fork()) == 0:
+            status = 1
+            try:
+                Journal(tmp_path / "journal.db", tmp_path / "uploads", GENEROUS).add(0, clip(), "peer")
+                status = 0
+            finally:
+                os._exit(status)
+        children.append(child)
+    assert [os.waitpid(child, 0)[1] for child in children] == [0] * 8
+    assert len(names(tmp_path / "uploads")) == 1
+
+
+def test_a_full_disk_is_said_and_leaves_nothing(journal: Journal, tmp_path: Path) -> None:
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
+    try:
+        with pytest.raises(JournalError, match=r"uploads.* cannot be used for suggestions \(File too large\): make room"):
+            journal.add(0, clip(), "peer")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert names(tmp_path / "uploads") == set()
+    assert journal.list() == []
+    journal.add(0, clip(), "peer")
+
+
+def test_a_database_that_cannot_be_written_leaves_nothing(journal: Journal, tmp_path: Path) -> None:
+    """Its disk is full, and not that of the recordings."""
+    pages = journal._db.execute("PRAGMA page_count").fetchone()[0]
+    journal._db.execute(f"PRAGMA max_page_count = {pages}")
+
+    def fill() -> None:
+        for number in range(500):
+            journal.add(0, clip(number, 10), "peer" * 200)
+
+    with pytest.raises(JournalError, match=r"journal\.db cannot be used \(database or disk is full\)"):
+        fill()
+    assert 1 < len(journal.list()) < 50
+    assert names(tmp_path / "uploads") == {each.file.name for each in journal.list()}
+
+
+def test_a_state_file_of_another_kind_is_said_and_left_alone(open_journal: Callable[..., Journal], tmp_path: Path) -> None:
+    state = tmp_path / "state" / "journal.db"
+    state.parent.mkdir()
+    state.write_bytes(b"\x80\x04 what another server kept here" * 10)
+    with pytest.raises(JournalError, match=r"journal\.db cannot be used \(file is not a database\): give StateFile another name"):
+        open_journal()
+    assert state.read_bytes().startswith(b"\x80\x04")
+
+
+def test_a_folder_that_cannot_be_made_is_said(open_journal: Callable[..., Journal], tmp_path: Path) -> None:
+    (tmp_path / "uploads").write_text("a file")
+    with pytest.raises(JournalError, match=r"uploads.* cannot be used for suggestions"):
+        open_journal()
+
+
+def test_names_hold_the_word(journal: Journal) -> None:
+    for label, word in enumerate(WORDS):
+        assert journal.add(label, clip(label), "peer").file.name.startswith(f"{word}-")

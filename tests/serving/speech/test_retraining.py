@@ -1,0 +1,39 @@
+"""When the server asks Airflow for a run. That a run comes of it, tests/e2e/test_speech.py shows on a real platform."""
+
+from datetime import timedelta
+
+import pytest
+
+from serving.speech.retraining import pause, read_password
+from windtunnel.errors import WindtunnelError
+
+
+@pytest.mark.parametrize(
+    ("states", "minutes"),
+    [
+        (["success"], 1),
+        (["success", "failed", "failed"], 1),
+        (["failed"], 2),
+        (["failed", "failed", "success", "failed"], 4),
+        (["failed"] * 10, 60),
+    ],
+)
+def test_the_pause_doubles_after_each_failure_in_a_row(states, minutes):
+    assert pause([{"state": state} for state in states]) == timedelta(minutes=minutes)
+
+
+@pytest.mark.parametrize("text", ["secret\n", '{"admin": "secret", "ann": "other"}'])
+def test_a_password_is_all_of_a_file_or_airflows_of_that_user(tmp_path, text):
+    file = tmp_path / "password"
+    file.write_text(text)
+    assert read_password(file, "admin") == "secret"
+
+
+def test_a_password_that_is_not_there_is_said(tmp_path):
+    with pytest.raises(WindtunnelError, match="PasswordFile is missing"):
+        read_password(None, "admin")
+    with pytest.raises(WindtunnelError, match="nowhere cannot be read"):
+        read_password(tmp_path / "nowhere", "admin")
+    (tmp_path / "passwords").write_text('{"ann": "other"}')
+    with pytest.raises(WindtunnelError, match="has no password of admin"):
+        read_password(tmp_path / "passwords", "admin")

@@ -1,0 +1,66 @@
+from pathlib import Path
+
+import pytest
+
+from serving.speech.config import Config, read_config
+from tests.serving.speech.running_speech import ini
+from windtunnel.errors import WindtunnelError
+from windtunnel.settings import ROOT, Settings
+
+
+def write(folder: Path, text: str) -> Path:
+    file = folder / "server.ini"
+    file.write_text(text)
+    return file
+
+
+@pytest.mark.parametrize("name", ["server.ini", "server_container.ini"])
+def test_the_projects_own_files_are_read(name: str) -> None:
+    config = read_config(ROOT / name)
+    assert config.endpoint == "0.0.0.0:55221"
+    assert config.infer_uploads is None
+    assert config.airflow_url is None
+
+
+def test_an_old_file_is_read_as_before(tmp_path: Path) -> None:
+    text = ini(tmp_path, "[::]:55221", InferUploadPath="uploads", ModelPath=f"{tmp_path}/model").replace("IWorkers", "iworkers")
+    config = read_config(write(tmp_path, text))
+    assert config.infer_uploads == Path("uploads").absolute(), "relative to where the server is started"
+    assert config.model == tmp_path / "model"
+    assert (config.suggestions_per_hour, config.keep_days, config.tokens, config.metrics) == (1000, 90, None, None)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (("SamplesBeforeTrain = 100", ""), "[DLServer] SamplesBeforeTrain is missing: add it, as in server.ini"),
+        (("IWorkers = 1", "IWorkers = none"), "[DLServer] IWorkers = none: "),
+        (("MaxConcurrentRPCs = 1200", "MaxConcurrentRPCs = 0"), "[RPCServer] MaxConcurrentRPCs = 0: "),
+        (("IWorkers", "Workers"), "[DLServer] workers = 1 is unknown: remove it; [DLServer] has IWorkers, StateFile"),
+        (("[DLServer]", "[DLserver]"), "[DLserver] iworkers = 1 is unknown: remove it; there are the sections RPCServer, DLServer"),
+        (("127.0.0.1:55221", "55221"), "[RPCServer] Endpoint = 55221: must be HOST:PORT, such as 0.0.0.0:55221"),
+        (("[DLServer]", "KeyFile = key.pem\n[DLServer]"), "needs CertificateFile too"),
+        (("[DLServer]", "[Retraining]\nAirflowURL = airflow:8080\n[DLServer]"), "[Retraining] AirflowURL = airflow:8080: "),
+        (("[RPCServer]\n", ""), "is no INI file"),
+    ],
+)
+def test_what_is_wrong_is_named(tmp_path: Path, change: tuple[str, str], words: str) -> None:
+    file = write(tmp_path, ini(tmp_path, "127.0.0.1:55221").replace(*change))
+    with pytest.raises(WindtunnelError) as caught:
+        read_config(file)
+    assert str(file) in str(caught.value)
+    assert words in str(caught.value)
+
+
+def test_a_file_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(WindtunnelError, match=r"none.ini cannot be read \(No such file"):
+        read_config(tmp_path / "none.ini")
+
+
+def test_the_platforms_own_server_keeps_all_below_its_home(tmp_path: Path) -> None:
+    settings = Settings(home=tmp_path, speech_port=7)
+    config = Config.of(settings)
+    assert config.endpoint == "127.0.0.1:7"
+    assert config.airflow_url == settings.airflow_url
+    for place in (config.journal, config.suggestions, config.models):
+        assert place.is_relative_to(tmp_path / "serving" / "speech")

@@ -1,0 +1,118 @@
+"""The speech server behind the port, real: what a release does with it."""
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from serving import golden
+from serving.drill import break_version
+from serving.server import Served, ServerError, Version
+from serving.servers import connect, server_of
+from serving.speech.protos.dlserver_pb2 import InferenceRequest
+from tests.serving.speech.running_speech import running
+from tests.serving.speech.speech_models import tone, write_version
+from windtunnel.settings import Settings
+
+NAME = "speech-commands"
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory):
+    """The port, and the server as the platform configures it."""
+    home = tmp_path_factory.mktemp("home")
+    place = home / "serving" / "speech"
+    place.mkdir(parents=True)
+    with running(place) as server:
+        yield connect(server_of(NAME), Settings(home=home, speech_port=server.port)), server
+
+
+@pytest.fixture(scope="module")
+def versions(tmp_path_factory):
+    """Two versions; what the first calls word k, is word k + 1 to the second."""
+    return [Version(NAME, number, write_version(tmp_path_factory.mktemp("versions") / str(number), shift=number - 1)) for number in (1, 2)]
+
+
+def test_a_version_is_published_promoted_replaced_and_withdrawn(served, versions):
+    port, _ = served
+    first, second = versions
+    assert port.served(NAME) == Served(frozenset(), None)
+    port.load(first)
+    port.load(first)  # a step that was done changes nothing
+    golden.verify(port, first)
+    assert port.served(NAME) == Served(frozenset({1}), None)
+    port.promote(NAME, 1)
+    golden.verify(port, first, addressed=False)
+    port.load(second)
+    assert port.served(NAME) == Served(frozenset({1, 2}), 1)
+    port.promote(NAME, 2)
+    golden.verify(port, second, addressed=False)
+    golden.verify(port, first)
+    with pytest.raises(ServerError, match="version 2 is the champion on speech: promote another, such as 1"):
+        port.withdraw(NAME, 2)
+    port.promote(NAME, 1)
+    port.withdraw(NAME, 2)
+    assert (port.served(NAME), port.published(NAME), port.names()) == (Served(frozenset({1}), 1), frozenset({1}), [NAME])
+    with pytest.raises(ServerError, match="answers NOT_FOUND: version 2 is not loaded"):
+        port.predict(NAME, load_file(second.directory / "golden.safetensors")["audio"][:1], 2)
+    port.withdraw(NAME, 1)
+    assert (port.served(NAME), port.names()) == (Served(frozenset(), None), [])
+
+
+def test_a_bad_version_is_refused_and_can_be_mended(served, versions, tmp_path):
+    port, _ = served
+    good, other = versions
+    port.load(good)
+    port.promote(NAME, 1)
+    bad = Version(NAME, 7, tmp_path / "bad")
+    break_version(other.directory, bad.directory)
+    for _ in range(2):  # a second try is judged anew
+        with pytest.raises(ServerError, match=r"speech-commands version 7 is refused by the speech server: "):
+            port.load(bad)
+    golden.verify(port, good, addressed=False)
+    mended = Version(NAME, 7, other.directory)
+    port.load(mended)
+    golden.verify(port, mended)
+    port.withdraw(NAME, 7)
+    port.withdraw(NAME, 1)
+
+
+def test_no_user_notices_a_switch(served, versions):
+    port, server = served
+    for version in versions:
+        port.load(version)
+    port.promote(NAME, 1)
+    stop, answers = threading.Event(), []
+
+    def ask(_):
+        request = InferenceRequest(audio_samples=tone(3).tolist())
+        while not stop.is_set():
+            answers.append(server.old.Infer(request, timeout=5).label)
+
+    with ThreadPoolExecutor(4) as users:
+        asking = [users.submit(ask, number) for number in range(4)]
+        for turn in range(20):
+            port.promote(NAME, 2 - turn % 2)
+        stop.set()
+        for each in asking:
+            each.result()
+    assert set(answers) == {3, 4}
+    port.withdraw(NAME, 2)
+    port.withdraw(NAME, 1)
+
+
+def test_a_server_that_is_down_is_said(tmp_path):
+    port = connect("speech", Settings(home=tmp_path, speech_port=9))
+    with pytest.raises(ServerError, match=r"the speech server at 127.0.0.1:9 answers UNAVAILABLE") as caught:
+        port.served(NAME)
+    assert caught.value.retriable
+
+
+def test_silence_has_no_answer_to_hold_against_a_trainers(served, versions):
+    port, _ = served
+    port.load(versions[0])
+    with pytest.raises(ServerError, match="1 of 2 clips are silence"):
+        port.predict(NAME, np.stack([tone(1), np.zeros(16_000, np.float32)]), 1)
+    port.withdraw(NAME, 1)

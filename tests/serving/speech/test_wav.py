@@ -1,0 +1,71 @@
+import contextlib
+import io
+import wave
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from serving.speech.wav import read_wav, wav_bytes
+from windtunnel.errors import WindtunnelError
+
+
+def recording(samples: int = 1600, rate: int = 16_000, channels: int = 1, width: int = 2) -> bytes:
+    stream = io.BytesIO()
+    with wave.open(stream, "wb") as file:
+        file.setparams((channels, width, rate, 0, "NONE", ""))
+        file.writeframes(bytes(samples * channels * width))
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize("samples", [[1], [-32768, 0, 32767], list(range(-8000, 8000))], ids=len)
+def test_what_is_written_is_read(samples: list[int]) -> None:
+    read = read_wav(wav_bytes(np.array(samples, np.int16)))
+    assert read.dtype == np.int16
+    assert read.tolist() == samples
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (b"", "the recording is empty: give a WAV file"),
+        (
+            b"\xff\xfb\x90 an MP3",
+            r"is no WAV file of integers, beginning with b'\xff\xfb\x90 an M' (file does not start with RIFF id): convert it: ffmpeg",
+        ),
+        (b"RIFF" + bytes(100), "is no WAV file of integers, beginning with b'RIFF"),
+        (recording()[:30], "(it ends too early)"),
+        (recording().replace(b"fmt \x10\0\0\0\1", b"fmt \x10\0\0\0\3"), "(unknown format: 3)"),
+        (recording(rate=8000), "the recording has 8000 Hz, not 16000: convert it: ffmpeg"),
+        (recording(channels=2), "the recording has 2 channels, not 1: convert it"),
+        (recording(width=1), "the recording has 8 bits a sample, not 16: convert it"),
+        (recording(samples=0), "the recording lasts 0 s, not up to 1 s"),
+        (recording(samples=16_001), "the recording lasts 1.00006 s, not up to 1 s: record one word, or cut it out"),
+        (recording(samples=16_000 * 60), "the recording lasts 60 s"),
+    ],
+    ids=["empty", "MP3", "zeros", "cut off", "floats", "8 kHz", "stereo", "8 bits", "no samples", "a sample too long", "a minute"],
+)
+def test_what_cannot_be_used_is_refused_with_a_sentence(content: bytes, sentence: str) -> None:
+    with pytest.raises(WindtunnelError) as error:
+        read_wav(content)
+    assert sentence in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_length_that_was_unknown_when_the_header_was_written_does_not_matter() -> None:
+    """As ffmpeg writes into a pipe; other chunks, such as its own name, come before the samples."""
+    content = wav_bytes(np.arange(1600, dtype=np.int16))
+    name = b"LIST\x1a\0\0\0INFOISFT\x0e\0\0\0Lavf60.16.100\0"
+    piped = b"RIFF\xff\xff\xff\xffWAVE" + content[12:36] + name + b"data\xff\xff\xff\xff" + content[44:]
+    assert read_wav(piped).tolist() == list(range(1600))
+
+
+@given(st.data())
+def test_any_bytes_are_samples_or_an_error(data: st.DataObject) -> None:
+    content = bytearray(recording(samples=4))
+    for place, value in data.draw(st.dictionaries(st.integers(0, 43), st.integers(0, 255), max_size=8)).items():
+        content[place] = value
+    content = content[: data.draw(st.integers(0, len(content)))] + data.draw(st.binary(max_size=20))
+    with contextlib.suppress(WindtunnelError):
+        assert 1 <= len(read_wav(bytes(content))) <= 16_000
