@@ -1,4 +1,6 @@
 BIN := .venv/bin
+# Tests of which no two share anything, and none takes the time of what it tests.
+SIDE_BY_SIDE := $(addprefix tests/,dags train_server windtunnel serving/speech serving/tfserving serving/torchserve)
 
 .PHONY: help setup run images test test-containers bench-train bench-serve bench-judge bench-switch bench-containers figures down
 
@@ -21,7 +23,8 @@ test: ## check and test everything
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/ctest --test-dir libtorch_cpp/build --output-on-failure
-	$(BIN)/pytest --ignore=tests/containers
+	$(BIN)/pytest -n 2 --dist loadfile $(SIDE_BY_SIDE)
+	$(BIN)/pytest --ignore=tests/containers $(addprefix --ignore=,$(SIDE_BY_SIDE))
 
 test-containers: setup ## build the images, start everything as containers on a real Docker engine, and test it
 	@$(BIN)/pytest tests/containers --timeout=1500
