@@ -44,7 +44,7 @@ def platform(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def run(platform):
-    return platform.json("run", "speech_commands", "--param", "epochs=8", "--param", "batch_size=16", "--param", "fire_drill=true")
+    return platform.json("run", "speech_commands", "--param", "epochs=15", "--param", "batch_size=16", "--param", "fire_drill=true")
 
 
 @pytest.fixture(scope="module")
