@@ -53,27 +53,36 @@ def rollback(name: Name, why: Why = "rolled back by hand", as_json: Json = False
 
 def predict(
     name: Name,
-    files: Annotated[list[Path], typer.Argument(help="Pictures (PNG, JPEG), arrays (.npy) or IDX files.", metavar="FILE…")],
-    server: Annotated[str | None, typer.Option(help="torchserve or tfserving; by default the one that has the model.")] = None,
+    files: Annotated[
+        list[Path], typer.Argument(help="Pictures (PNG, JPEG), arrays (.npy) or IDX files; of speech, WAVs.", metavar="FILE…")
+    ],
+    server: Annotated[str | None, typer.Option(help="torchserve, tfserving or speech; by default the one that has the model.")] = None,
     version: Annotated[int | None, typer.Option(help="The version to ask; by default the champion.")] = None,
-    grpc: Annotated[bool, typer.Option("--grpc", help="Ask over gRPC; by default over REST.")] = False,
+    grpc: Annotated[bool, typer.Option("--grpc", help="Ask over gRPC; by default over REST, where there is REST.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Ask a served model which digits the pictures show."""
-    from serving.images import read_images
+    """Ask a served model which digits the pictures show, or which words are said."""
     from serving.servers import connect, server_of
     from windtunnel.settings import load_settings
 
     port = connect(server or server_of(name), load_settings())
+    words: tuple[str, ...] = ()
+    if port.name == "speech":
+        from serving.speech.wav import read_clip as read
+        from windtunnel.clips import WORDS
+
+        words = WORDS
+    else:
+        from serving.images import read_images as read
     answers = []
     for file in files:
-        outputs = port.predict(name, read_images(file), version, "grpc" if grpc else "rest")
+        outputs = port.predict(name, read(file), version, "grpc" if grpc else port.protocols[0])
         for index, (logits, probabilities) in enumerate(zip(outputs["logits"], outputs["probabilities"], strict=True)):
             answers.append(
                 {
                     "file": str(file),
                     "image": index,
-                    "label": int(logits.argmax()),
+                    "label": words[logits.argmax()] if words else int(logits.argmax()),
                     "probabilities": probabilities.tolist(),
                     "logits": logits.tolist(),
                 }
@@ -199,7 +208,8 @@ def _to_measure(settings: "Settings", names: list[str], against: int | None) -> 
         if names:
             known = [registry.resolve(mlflow, name if "@" in name else f"{name}@champion") for name in names]
         else:
-            known = [each for each in registry.list_versions(mlflow) if "champion" in each.aliases and find_server(each.name)]
+            champions = [each for each in registry.list_versions(mlflow) if "champion" in each.aliases]
+            known = [each for each in champions if find_server(each.name) in ("torchserve", "tfserving")]
     if not known:
         raise WindtunnelError("no model has a champion yet: `windtunnel run lenet5` trains and releases some")
     if len({each.name for each in known}) < len(known):

@@ -2,10 +2,11 @@
 
 import io
 import wave
+from pathlib import Path
 
 import numpy as np
 
-from windtunnel.clips import CLIP_SAMPLES, SAMPLE_RATE
+from windtunnel.clips import CLIP_SAMPLES, SAMPLE_RATE, as_clip
 from windtunnel.errors import WindtunnelError
 
 _CONVERT = "convert it: ffmpeg -i FILE -t 1 -ac 1 -ar 16000 -c:a pcm_s16le clip.wav"
@@ -35,6 +36,18 @@ def read_wav(content: bytes) -> np.ndarray:
     if not 1 <= len(samples) <= CLIP_SAMPLES:
         raise WindtunnelError(f"the recording lasts {len(samples) / SAMPLE_RATE:g} s, not up to 1 s: record one word, or cut it out")
     return samples
+
+
+def read_clip(file: Path) -> np.ndarray:
+    """The clip in a WAV file, as a model takes it: float32 (1,16000).
+
+    Raises:
+        WindtunnelError: it cannot be read, or `read_wav` says what is wrong with it.
+    """
+    try:
+        return as_clip(read_wav(file.read_bytes()))[None]
+    except OSError as error:
+        raise WindtunnelError(f"{file} cannot be read: {error.strerror}") from error
 
 
 def wav_bytes(pcm: np.ndarray) -> bytes:

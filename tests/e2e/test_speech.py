@@ -17,6 +17,7 @@ from serving.speech.wav import wav_bytes
 from tests.e2e.conftest import new_platform
 from tests.tones import tone, tones_archive
 from tests.waiting import wait_for
+from windtunnel.airflow import Airflow
 from windtunnel.clips import WORDS
 
 CLIENT = str(Path(sys.executable).parent / "dlserver_testclient")
@@ -76,6 +77,13 @@ def test_the_old_client_is_answered(platform, run, word):
     assert (done.stdout.decode(), done.stderr.decode()) == (f"{word}\n", "")
 
 
+def test_the_command_line_asks_and_lists(platform, run, tmp_path):
+    (tmp_path / "clip.wav").write_bytes(wav_bytes(tone(0, 2000)))
+    (answer,) = platform.json("predict", "speech-commands", str(tmp_path / "clip.wav"))
+    assert answer["label"] == "down"
+    assert platform.json("suggestions") == {"suggestions": [], "retraining": None}
+
+
 def test_suggestions_alone_have_the_model_retrained_and_replaced_while_it_answers(platform, run, channel):
     old, speech = DLServerStub(channel), SpeechStub(channel)
     stop, wrong = threading.Event(), []
@@ -109,3 +117,11 @@ def test_suggestions_alone_have_the_model_retrained_and_replaced_while_it_answer
 
 def reports(platform):
     return [file.read_text() for file in platform.settings.runs.glob("speech_commands/*/report.txt")]
+
+
+def test_suggestions_are_taken_back_and_the_model_is_trained_without_them(platform, channel):
+    trained = platform.json("suggestions", "--state", "trained")["suggestions"]
+    done = platform.json("suggestions", "--run", trained[0]["run"], "--undo")
+    assert [each["id"] for each in done["suggestions"]] == [each["id"] for each in trained]
+    assert {each["state"] for each in platform.json("suggestions")["suggestions"]} == {"undone"}
+    assert Airflow(platform.settings).run("speech_commands", done["retraining"]).state in ("queued", "running")
