@@ -2,7 +2,7 @@ BIN := .venv/bin
 # Tests of which no two share anything, and none takes the time of what it tests.
 SIDE_BY_SIDE := $(addprefix tests/,dags train_server windtunnel serving/speech serving/tfserving serving/torchserve)
 
-.PHONY: help setup run images test test-containers bench-train bench-serve bench-judge bench-switch bench-containers figures down
+.PHONY: help setup run images test test-containers bench-train bench-serve bench-judge bench-switch bench-speech bench-containers figures down
 
 help: ## show this
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 14
@@ -41,6 +41,9 @@ bench-judge: setup ## how often a comparison of two versions is right: the same 
 
 bench-switch: setup ## switch versions 200 times under load, on both servers, over both protocols
 	@$(BIN)/python -m serving.switching
+
+bench-speech: setup ## measure the speech server beside the same stack without a model, and beside a pool of processes
+	@$(BIN)/python -m serving.speech.benchmark
 
 bench-containers: setup ## measure what a container costs a task, beside a stack that is up
 	@$(BIN)/python -m dags.benchmark

@@ -26,7 +26,8 @@ def test_all_processes_are_up_and_a_second_up_changes_nothing(platform):
     before = platform.json("status")
     assert before["up"]
     names = [process["name"] for process in before["processes"]]
-    assert names == ["honcho", "scheduler", "dag-processor", "api-server", "triggerer", "mlflow", "tensorboard", "torchserve", "tfserving"]
+    airflow = ["scheduler", "dag-processor", "api-server", "triggerer"]
+    assert names == ["honcho", *airflow, "mlflow", "tensorboard", "torchserve", "tfserving", "speech"]
     assert all(process["up"] and process["memory"] > 0 for process in before["processes"])
 
     again = platform.json("up")
