@@ -1,6 +1,6 @@
 BIN := .venv/bin
 # Tests of which no two share anything, and none takes the time of what it tests.
-SIDE_BY_SIDE := $(addprefix tests/,dags train_server windtunnel serving/speech serving/tfserving serving/torchserve)
+SIDE_BY_SIDE := $(addprefix tests/,train_server windtunnel serving/speech serving/tfserving serving/torchserve)
 
 .PHONY: help setup run images test test-containers bench-train bench-serve bench-judge bench-switch bench-speech bench-containers figures down
 

@@ -36,7 +36,7 @@ from airflow.sdk import DAG, Param, TriggerRule, chain, task, task_group
 from dags.approval import Approve
 from dags.champions import CHAMPIONS, promoted
 from dags.runtime import only_if, program
-from dags.steps import COMMON, NAMED, POOL, RUN, step
+from dags.steps import COMMON, MARGIN, NAMED, POOL, RUN, step
 from windtunnel.settings import load_settings
 from windtunnel.spec import FRAMEWORKS, SCHEDULES
 
@@ -58,13 +58,7 @@ PARAMS = {
     "schedule": Param("cosine", type="string", enum=list(SCHEDULES), description="cosine: a tenth of warm-up, then down to zero."),
     "seed": Param(1, type="integer", minimum=0, description="Decides initial weights, chosen images and their order."),
     "threads": Param(1, type="integer", minimum=1, maximum=256, description="Of each trainer; more pay on idle cores only."),
-    "margin": Param(
-        0.005,
-        type="number",
-        minimum=0,
-        maximum=1,
-        description="How much less accurate than the champion is still promoted; 0.005 is half a percentage point.",
-    ),
+    "margin": MARGIN,
     "benchmark_seconds": Param(
         0.3, type="number", minimum=0, maximum=60, description="Of each measurement of the benchmark, of which there are some 250; 0: none."
     ),

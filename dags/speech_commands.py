@@ -30,7 +30,7 @@ from airflow.sdk import DAG, Param, TriggerRule, chain
 from dags.approval import Approve
 from dags.champions import CHAMPIONS, promoted
 from dags.runtime import only_if, program
-from dags.steps import COMMON, POOL, RUN, step
+from dags.steps import COMMON, MARGIN, POOL, RUN, step
 
 PARAMS = {
     "dataset": Param(
@@ -48,13 +48,7 @@ PARAMS = {
     "seed": Param(1, type="integer", minimum=0, description="Decides new weights, the clips' order and how they are varied."),
     "threads": Param(1, type="integer", minimum=1, maximum=256, description="Of the trainer; more pay on idle cores only."),
     "baseline": Param(True, type="boolean", description="Train the tutorial's network too, to compare with."),
-    "margin": Param(
-        0.005,
-        type="number",
-        minimum=0,
-        maximum=1,
-        description="How much less accurate than the champion is still promoted; 0.005 is half a percentage point.",
-    ),
+    "margin": MARGIN,
     "approve": Param(False, type="boolean", description="Ask a person before users get the version."),
     "fire_drill": Param(False, type="boolean", description="Afterwards, publish a broken version and see it turned away."),
 }

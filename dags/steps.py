@@ -1,9 +1,9 @@
-"""What the DAGs have in common: where a run is, and the steps of a version's release."""
+"""What the DAGs have in common: where a run is, how good a version must be, and the steps of its release."""
 
 from datetime import timedelta
 from typing import Any
 
-from airflow.sdk import BaseOperator
+from airflow.sdk import BaseOperator, Param
 
 from dags.runtime import program
 from windtunnel.settings import load_settings, run_directory
@@ -11,6 +11,14 @@ from windtunnel.settings import load_settings, run_directory
 POOL = "measured"  # has one slot: what trains and what is benchmarked share the machine, and their times are compared
 RUN = ("--run", "{{ run_directory(dag.dag_id, run_id) }}")
 NAMED = {"map_index_template": "{{ task.command[-1] }}"}  # a mapped task's framework is the last word of its command
+
+MARGIN = Param(
+    0.005,
+    type="number",
+    minimum=0,
+    maximum=1,
+    description="How much less accurate than the champion is still promoted; 0.005 is half a percentage point.",
+)
 
 COMMON: dict[str, Any] = {
     "catchup": False,

@@ -1,14 +1,8 @@
 """What Airflow will read, without a running Airflow; `tests/e2e` runs it: `test_lenet5.py` all of it, `test_approval.py` its wiring."""
 
-import json
-import os
-import subprocess
-import sys
 from itertools import pairwise
 
 import pytest
-
-from windtunnel.settings import ROOT
 
 GROUPS = {
     "framework": ["train", "register"],
@@ -17,50 +11,16 @@ GROUPS = {
     "release": ["gate", "approve", "promote", "fire_drill"],
 }
 
-READ = """
-import json, sys, time
-import airflow.sdk
-start = time.perf_counter()
-from dags.lenet5 import parity
-
-seconds = time.perf_counter() - start
-dag = parity.dag
-print(json.dumps({
-    "seconds": seconds,
-    "heavy": sorted({"torch", "tensorflow", "mlflow", "docker"} & set(sys.modules)),
-    "schedule": str(dag.schedule),
-    "downstream": {task.task_id: sorted(task.downstream_task_ids) for task in dag.tasks},
-    "rules": {task.task_id: task.trigger_rule for task in dag.tasks if task.trigger_rule != "all_success"},
-    "retries": {task.task_id: task.retries for task in dag.tasks},
-    "outlets": {task.task_id: [each.name for each in task.outlets] for task in dag.tasks if task.outlets},
-    "pools": {task.task_id: task.pool for task in dag.tasks},
-    "params": dag.params.dump(),
-}))
-"""
-
-
-@pytest.fixture
-def read_dag(tmp_path):
-    """Imports the DAG's file in a fresh interpreter, as Airflow does, and says what is in it."""
-
-    def read(**variables):
-        environment = os.environ | {"AIRFLOW_HOME": str(tmp_path), "PYTHONPATH": str(ROOT)} | variables
-        done = subprocess.run([sys.executable, "-c", READ], capture_output=True, text=True, env=environment)
-        assert done.returncode == 0, done.stderr
-        return json.loads(done.stdout.splitlines()[-1])
-
-    return read
-
 
 @pytest.mark.parametrize(("runtime", "heavy"), [("process", []), ("docker", ["docker"]), ("swarm", ["docker"])])
 def test_it_imports_in_under_a_second_and_no_framework(read_dag, runtime, heavy):
-    dag = read_dag(WINDTUNNEL_RUNTIME=runtime)
+    dag = read_dag("lenet5", WINDTUNNEL_RUNTIME=runtime)
     assert dag["seconds"] < 1
     assert dag["heavy"] == heavy
 
 
 def test_tasks_follow_each_other(read_dag):
-    dag = read_dag()
+    dag = read_dag("lenet5")
     groups = {group: [f"{group}.{task}" for task in tasks] for group, tasks in GROUPS.items()}
     mapped = [task for group, tasks in groups.items() if group != "benchmark" for task in tasks]
     within = {before: [after] for tasks in groups.values() for before, after in pairwise(tasks)}
@@ -90,23 +50,23 @@ def test_tasks_follow_each_other(read_dag):
 
 
 def test_a_step_that_can_be_repeated_is_and_a_verdict_is_not(read_dag):
-    dag = read_dag()
+    dag = read_dag("lenet5")
     once = {task for task, retries in dag["retries"].items() if not retries}
     assert once == {"parity", "publication.verify", "release.fire_drill", "report"}
 
 
 def test_promotion_alone_updates_assets(read_dag):
-    assert read_dag()["outlets"] == {"release.promote": ["champions"]}
+    assert read_dag("lenet5")["outlets"] == {"release.promote": ["champions"]}
 
 
 def test_the_schedule_is_a_setting(read_dag):
-    assert read_dag()["schedule"] == "@monthly"
-    assert read_dag(WINDTUNNEL_SCHEDULE="@weekly")["schedule"] == "@weekly"
-    assert read_dag(WINDTUNNEL_SCHEDULE="none")["schedule"] == "None"
+    assert read_dag("lenet5")["schedule"] == "@monthly"
+    assert read_dag("lenet5", WINDTUNNEL_SCHEDULE="@weekly")["schedule"] == "@weekly"
+    assert read_dag("lenet5", WINDTUNNEL_SCHEDULE="none")["schedule"] == "None"
 
 
 def test_the_trigger_form_starts_at_the_reference_run(read_dag):
-    assert read_dag()["params"] == {
+    assert read_dag("lenet5")["params"] == {
         "frameworks": ["libtorch", "pytorch", "tensorflow"],
         "dataset": "auto",
         "samples": None,
