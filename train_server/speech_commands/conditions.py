@@ -10,8 +10,10 @@ import shutil
 from pathlib import Path
 from typing import Annotated
 
+import numpy as np
 import typer
 from pydantic import ValidationError
+from safetensors.numpy import load_file, save_file
 
 from train_server.conditions import note_lineage
 from windtunnel import registry
@@ -42,13 +44,28 @@ def fetch_champion(run: Run) -> bool:
     return bool(champions)
 
 
-def write_conditions(run: Run, spec: SpeechSpec, data: Recordings) -> None:
-    """Write the spec and the conditions of a run, whole or not at all; what an earlier try left is replaced."""
+def new_suggestions(run: Run, data: Recordings) -> tuple[dict[str, np.ndarray], list[str]]:
+    """The accepted suggestions that are no recordings of the data set, as in `Run.clips`, and their digests.
+
+    A recording that somebody plays to the server is in the training set already, or else of a speaker who must not be trained with.
+    """
+    recorded = {clip.tobytes() for clip in data.clips}
+    accepted = json.loads(run.suggestions.read_text())["accepted"]
+    taken = load_file(run.clips)
+    new = [row for row, clip in enumerate(taken["clips"]) if clip.tobytes() not in recorded]
+    return {name: values[new] for name, values in taken.items()}, [accepted[row]["digest"] for row in new]
+
+
+def write_conditions(run: Run, spec: SpeechSpec, data: Recordings, suggestions: dict[str, np.ndarray]) -> None:
+    """Write the spec and the conditions of a run, whole or not at all; what an earlier try left is replaced.
+
+    `suggestions` are `clips`, int16 (N,16000), and `labels`, uint8 (N).
+    """
     write_atomically(run.spec_file, spec.model_dump_json(indent=2).encode())
     partial = run.conditions.with_name(run.conditions.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir()
-    shutil.copy(run.clips, partial / "suggestions.safetensors")
+    save_file(suggestions, partial / "suggestions.safetensors")
     if spec.initial:
         shutil.copy(run.champion / "weights.safetensors", partial / "initial.safetensors")
     files = {file.name: sha256(file) for file in sorted(partial.iterdir())}
@@ -72,8 +89,8 @@ def main(
     here = Run(run)
     if not here.suggestions.exists():
         raise WindtunnelError(f"{here.suggestions} is missing: run the task `claim` first")
-    digests = [taken["digest"] for taken in json.loads(here.suggestions.read_text())["accepted"]]
     data = locate_recordings(dataset, print)
+    suggestions, digests = new_suggestions(here, data)
     weights = here.champion / "weights.safetensors"
     # the champion's network may be another than today's, from before a change of the code: then there is nothing to start from
     tuning = fetch_champion(here) and tune and getattr(read_manifest(here.champion).spec, "network", "") == "ds_cnn"
@@ -91,7 +108,7 @@ def main(
         })  # fmt: skip
     except ValidationError as error:
         raise WindtunnelError(f"this cannot be trained: {first_problem(error)}") from error
-    write_conditions(here, spec, data)
+    write_conditions(here, spec, data, suggestions)
     note_lineage(here, dag_id, run_id, ("pytorch",), data.fingerprint)
     print(f"{data.name}, fingerprint {data.fingerprint[:12]}: {spec.samples} training clips, {len(digests)} of them users' suggestions")
     print(f"{spec.epochs} epochs, {'from the weights of the champion' if tuning else f'from weights drawn under seed {seed}'}")

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from safetensors.numpy import save_file
 
 from tests.tones import tone, tones_archive
 from train_server.speech_commands.conditions import write_conditions
@@ -42,10 +41,9 @@ def make_job(tones, tmp_path_factory):
     def make(champion: Path | None = None, **fields) -> Job:
         run = Run(tmp_path_factory.mktemp("run"))
         spec = SpeechSpec(dataset=tones.name, samples=len(tones.split("train")[1]) + 1, batch_size=16, **fields)
-        save_file({"clips": tone(3, 1000)[None], "labels": np.array([3], np.uint8)}, run.clips)
         if champion:
             run.champion.symlink_to(champion)
-        write_conditions(run, spec, tones)
+        write_conditions(run, spec, tones, {"clips": tone(3, 1000)[None], "labels": np.array([3], np.uint8)})
         return Job(run, tones.directory)
 
     return make

@@ -27,6 +27,8 @@ def test_silence_has_features():
     assert LogMel()(torch.zeros(1, 16_000)).isfinite().all()
 
 
-def test_filters_cover_what_is_between_their_ends_evenly():
-    covered = mel_filters()[:, 5:230].sum(axis=0)
-    assert covered == pytest.approx(np.ones(225), abs=0.35)
+def test_filters_share_out_what_is_between_the_first_and_the_last():
+    filters = mel_filters()
+    assert filters.max(axis=1).min() > 0.5  # each hears something
+    first, last = filters[0].argmax(), filters[-1].argmax()
+    assert filters.sum(axis=0)[first + 1 : last] == pytest.approx(1)
