@@ -68,8 +68,8 @@ def predict(
     port = connect(server or server_of(name), load_settings())
     words: tuple[str, ...] = ()
     if port.name == "speech":
-        from serving.speech.wav import read_clip as read
         from windtunnel.clips import WORDS
+        from windtunnel.wav import read_clip as read
 
         words = WORDS
     else:

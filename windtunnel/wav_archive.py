@@ -7,9 +7,7 @@ the speaker and N counts the times that speaker has said the word.
 import hashlib
 import re
 import struct
-import wave
 import zlib
-from io import BytesIO
 from pathlib import Path
 from typing import NamedTuple
 from zipfile import ZIP_DEFLATED, ZIP_STORED, BadZipFile, ZipFile, ZipInfo
@@ -18,6 +16,7 @@ import numpy as np
 
 from windtunnel.clips import CLIP_SAMPLES, SAMPLE_RATE, WORDS
 from windtunnel.errors import WindtunnelError
+from windtunnel.wav import read_wav
 
 # TensorFlow's archive has 174 MiB and 8,000 recordings, one second as WAV 32,044 bytes. What is larger is something else.
 MAX_BYTES = 512 * 2**20
@@ -105,28 +104,3 @@ def _unpacked(archive: ZipFile, entry: ZipInfo, file: Path) -> bytes:
         raise WindtunnelError(f"{file}: {entry.filename} has {entry.file_size} bytes: one second of {SAMPLE_RATE} Hz has fewer")
     with archive.open(entry) as stream:
         return stream.read(MAX_WAV)
-
-
-def read_wav(content: bytes, called: str) -> np.ndarray:
-    """The samples of a WAV of at most one second: int16 (N), N from 1 to CLIP_SAMPLES.
-
-    Args:
-        content: the file.
-        called: its name, for the message.
-
-    Raises:
-        WindtunnelError: it is no WAV, is not of 16 kHz, one channel and 16 bits, is too long, or does not hold what its header says.
-    """
-    try:
-        with wave.open(BytesIO(content)) as wav:
-            rate, channels, bits, count = wav.getframerate(), wav.getnchannels(), 8 * wav.getsampwidth(), wav.getnframes()
-            frames = wav.readframes(min(count, CLIP_SAMPLES))
-    except (wave.Error, EOFError, struct.error, RuntimeError) as error:  # RuntimeError: a chunk goes beyond the file
-        raise WindtunnelError(f"{called} is not a WAV ({str(error) or 'it ends too early'}): replace it") from error
-    if (rate, channels, bits) != (SAMPLE_RATE, 1, 16):
-        raise WindtunnelError(f"{called} has {rate} Hz, {channels} channels and {bits} bits: it must have {SAMPLE_RATE} Hz, 1 and 16")
-    if not 1 <= count <= CLIP_SAMPLES:
-        raise WindtunnelError(f"{called} has {count} samples: it must have 1 to {CLIP_SAMPLES}, one second")
-    if len(frames) != 2 * count:
-        raise WindtunnelError(f"{called} promises {count} samples and holds {len(frames) // 2}: replace it")
-    return np.frombuffer(frames, "<i2")

@@ -22,12 +22,12 @@ from serving.speech.journal import Journal, Limits, Suggestion
 from serving.speech.model import BATCH, Recognizer
 from serving.speech.models import MODELS, Wanted
 from serving.speech.silence import is_silence
-from serving.speech.wav import read_wav
 from windtunnel.clips import CLIP_SAMPLES, SAMPLE_RATE, WORDS, as_clip
 from windtunnel.files import write_atomically, write_json
 from windtunnel.program import run_app
 from windtunnel.run import SKIPPED, Run
 from windtunnel.settings import load_settings
+from windtunnel.wav import read_wav
 
 SHORTEST = SAMPLE_RATE // 5
 """Samples: the shortest of the words takes longer than 0.2 s to say."""

@@ -32,10 +32,10 @@ from pathlib import Path
 
 import numpy as np
 
-from serving.speech.wav import read_wav, wav_bytes
 from windtunnel.clips import WORDS
 from windtunnel.errors import WindtunnelError
 from windtunnel.files import write_atomically
+from windtunnel.wav import read_wav, wav_bytes
 
 _log = logging.getLogger(__name__)
 

@@ -8,9 +8,9 @@ import typer
 
 from serving.speech.protos.dlserver_pb2 import InferenceRequest, Label, TrainingRequest
 from serving.speech.protos.dlserver_pb2_grpc import DLServerStub
-from serving.speech.wav import read_wav
 from windtunnel.errors import WindtunnelError
 from windtunnel.program import run_program
+from windtunnel.wav import read_wav
 
 DEADLINE_SECONDS = 10
 MAX_BYTES = 2**24  # of what comes in: enough to tell how much too long a recording is, and an end to what has none

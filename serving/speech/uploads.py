@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from serving.speech.metrics import Metrics
-from serving.speech.wav import wav_bytes
 from windtunnel.clips import as_pcm
 from windtunnel.errors import WindtunnelError
+from windtunnel.wav import wav_bytes
 
 _log = logging.getLogger(__name__)
 

@@ -13,12 +13,12 @@ from serving.speech.protos.dlserver_pb2 import InferenceRequest, TrainingRequest
 from serving.speech.protos.dlserver_pb2_grpc import DLServerStub
 from serving.speech.protos.speech_pb2 import GetModelRequest, ListSuggestionsRequest
 from serving.speech.protos.speech_pb2_grpc import SpeechStub
-from serving.speech.wav import wav_bytes
 from tests.e2e.conftest import new_platform
 from tests.tones import tone, tones_archive
 from tests.waiting import wait_for
 from windtunnel.airflow import Airflow
 from windtunnel.clips import WORDS
+from windtunnel.wav import wav_bytes
 
 CLIENT = str(Path(sys.executable).parent / "dlserver_testclient")
 ENOUGH = 100  # suggestions

@@ -14,7 +14,8 @@ from spoken import Entries, noise, recordings, wav, zipped
 from windtunnel import wav_archive
 from windtunnel.clips import CLIP_SAMPLES, WORDS
 from windtunnel.errors import WindtunnelError
-from windtunnel.wav_archive import MAX_BYTES, read_archive, read_wav
+from windtunnel.wav import read_wav
+from windtunnel.wav_archive import MAX_BYTES, read_archive
 
 NAME = "mini_speech_commands/go/00b01445_nohash_0.wav"
 
@@ -60,15 +61,14 @@ def test_the_digest_is_that_of_words_names_and_samples(file: Path) -> None:
         ("../go/00b01445_nohash_0.wav", wav(noise(1)), "holds '../go/00b01445_nohash_0.wav': a recording is called FOLDER/WORD/SPEAKER"),
         ("/etc/go/00b01445_nohash_0.wav", wav(noise(1)), "a recording is called"),
         ("mini_speech_commands/go/somebody.WAV", wav(noise(1)), "a recording is called"),
-        (NAME, wav(noise(1), rate=8000), f"{NAME} has 8000 Hz, 1 channels and 16 bits: it must have 16000 Hz, 1 and 16"),
-        (NAME, wav(noise(1), channels=2), "has 16000 Hz, 2 channels and 16 bits"),
-        (NAME, wav(noise(1).astype(np.uint8)), "has 16000 Hz, 1 channels and 8 bits"),
-        (NAME, wav(noise(1, 16001)), "has 16001 samples: it must have 1 to 16000"),
-        (NAME, wav(noise(1, 0)), "has 0 samples"),
-        (NAME, wav(noise(1))[:-2], "promises 8000 samples and holds 7999"),
-        (NAME, wav(noise(1))[:30], "is not a WAV"),
-        (NAME, b"", r"is not a WAV \(it ends too early\)"),
-        (NAME, b"<html>Please log in</html>", "is not a WAV"),
+        (NAME, wav(noise(1), rate=8000), f"{NAME} has 8000 Hz, not 16000"),
+        (NAME, wav(noise(1), channels=2), "has 2 channels, not 1"),
+        (NAME, wav(noise(1).astype(np.uint8)), "has 8 bits a sample, not 16"),
+        (NAME, wav(noise(1, 16001)), "lasts 1.00006 s, not up to 1 s"),
+        (NAME, wav(noise(1, 0)), "lasts 0 s"),
+        (NAME, wav(noise(1))[:30], "is no WAV"),
+        (NAME, b"", "is empty"),
+        (NAME, b"<html>Please log in</html>", "is no WAV"),
         (NAME, wav(noise(1, 10**6)), "has 2000044 bytes: one second"),
     ],
 )

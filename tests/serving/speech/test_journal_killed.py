@@ -17,10 +17,10 @@ import pytest
 from serving.speech.journal import QUARANTINE, Journal, Limits
 from serving.speech.protos.dlserver_pb2 import TrainingRequest
 from serving.speech.protos.speech_pb2 import ListSuggestionsRequest
-from serving.speech.wav import read_wav
 from tests.serving.speech.running_speech import SpeechServer, running
 from tests.waiting import wait_for
 from windtunnel.settings import ROOT
+from windtunnel.wav import read_wav
 
 
 def clip(number: int) -> np.ndarray:

@@ -15,12 +15,12 @@ from google.protobuf.empty_pb2 import Empty
 from serving.speech.protos.dlserver_pb2 import InferenceRequest, InferenceResponse, Label, TrainingRequest
 from serving.speech.protos.dlserver_pb2_grpc import DLServerServicer, add_DLServerServicer_to_server
 from serving.speech.protos.speech_pb2 import ListSuggestionsRequest
-from serving.speech.wav import wav_bytes
 from tests.serving.speech.running_speech import SpeechServer
 from tests.serving.speech.speech_models import tone
 from windtunnel.clips import as_pcm
 from windtunnel.ports import free_ports
 from windtunnel.settings import ROOT
+from windtunnel.wav import wav_bytes
 
 SAMPLES = [0, 1, -1, 12_345, -32_768, 32_767]
 CLIP = wav_bytes(np.array(SAMPLES, np.int16))

@@ -12,8 +12,8 @@ from windtunnel.errors import WindtunnelError
 _CONVERT = "convert it: ffmpeg -i FILE -t 1 -ac 1 -ar 16000 -c:a pcm_s16le clip.wav"
 
 
-def read_wav(content: bytes) -> np.ndarray:
-    """The samples of a WAV file, int16 (N), with N from 1 to CLIP_SAMPLES.
+def read_wav(content: bytes, called: str = "the recording") -> np.ndarray:
+    """The samples of a WAV file, int16 (N), with N from 1 to CLIP_SAMPLES; `called` is its name, for the message.
 
     How long a recording is, its samples tell, not its header: who writes into a pipe does not know the length when the header is due.
 
@@ -21,20 +21,20 @@ def read_wav(content: bytes) -> np.ndarray:
         WindtunnelError: it is no WAV file, has another rate, width or number of channels, no sample, or more than a second of them.
     """
     if not content:
-        raise WindtunnelError("the recording is empty: give a WAV file")
+        raise WindtunnelError(f"{called} is empty: give a WAV file")
     try:
         with wave.open(io.BytesIO(content)) as file:
             rate, channels, width = file.getframerate(), file.getnchannels(), file.getsampwidth()
             data = file.readframes(file.getnframes())
     except (wave.Error, EOFError, RuntimeError) as error:  # RuntimeError: a chunk that ends outside the one it is in
         why = str(error) or "it ends too early"
-        raise WindtunnelError(f"the recording is no WAV file of integers, beginning with {content[:8]!r} ({why}): {_CONVERT}") from error
+        raise WindtunnelError(f"{called} is no WAV file of integers, beginning with {content[:8]!r} ({why}): {_CONVERT}") from error
     for name, found, wanted in (("Hz", rate, SAMPLE_RATE), ("channels", channels, 1), ("bits a sample", 8 * width, 16)):
         if found != wanted:
-            raise WindtunnelError(f"the recording has {found} {name}, not {wanted}: {_CONVERT}")
+            raise WindtunnelError(f"{called} has {found} {name}, not {wanted}: {_CONVERT}")
     samples = np.frombuffer(data[: len(data) // width * width], "<i2").astype(np.int16)
     if not 1 <= len(samples) <= CLIP_SAMPLES:
-        raise WindtunnelError(f"the recording lasts {len(samples) / SAMPLE_RATE:g} s, not up to 1 s: record one word, or cut it out")
+        raise WindtunnelError(f"{called} lasts {len(samples) / SAMPLE_RATE:g} s, not up to 1 s: record one word, or cut it out")
     return samples
 
 

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serving.speech.wav import read_wav, wav_bytes
 from windtunnel.errors import WindtunnelError
+from windtunnel.wav import read_wav, wav_bytes
 
 
 def recording(samples: int = 1600, rate: int = 16_000, channels: int = 1, width: int = 2) -> bytes:
