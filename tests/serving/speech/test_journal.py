@@ -320,7 +320,7 @@ def test_many_threads_and_processes_add_while_others_open_and_claim(open_journal
     for thread in threads:
         thread.join()
     assert [adder.returncode for adder in adders] == [0, 0]
-    assert turns > 3
+    assert turns
     suggestions = open_journal().list()
     assert len(suggestions) == 2 * 25 + 25 + 2 * 10
     assert {each.peer for each in suggestions} == {"peer 0", "peer 1", "t"}
