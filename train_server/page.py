@@ -21,11 +21,8 @@ def page(run: Run, result: dict[str, Any]) -> str:
         WindtunnelError: the run's benchmark or a manifest cannot be read.
     """
     curves, benchmark = read_curves(run), read_benchmark(run.benchmark)
-    environment = Environment(
-        loader=PackageLoader("train_server", ""), autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined
-    )
-    environment.filters |= {"svg": lambda plot: Markup(as_svg(plot)), "spread": _spread, "latency": _latency, "protocol": PROTOCOLS.get}
-    return environment.get_template("report.html.j2").render(
+    return render(
+        "report.html.j2",
         result=result,
         certificate=json.loads(run.certificate.read_text()) if run.certificate.exists() else None,
         benchmark=benchmark,
@@ -33,6 +30,15 @@ def page(run: Run, result: dict[str, Any]) -> str:
         training=training_plots(curves) if curves else [],
         serving=serving_plots(benchmark) if benchmark else [],
     )
+
+
+def render(template: str, **values: Any) -> str:
+    """A page made of a template in `train_server`."""
+    environment = Environment(
+        loader=PackageLoader("train_server", ""), autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined
+    )
+    environment.filters |= {"svg": lambda plot: Markup(as_svg(plot)), "spread": _spread, "latency": _latency, "protocol": PROTOCOLS.get}
+    return environment.get_template(template).render(**values)
 
 
 def _spread(values: Sequence[float]) -> str:

@@ -18,6 +18,7 @@ from tests.tones import tone, tones_archive
 from tests.waiting import wait_for
 from windtunnel.airflow import Airflow
 from windtunnel.clips import WORDS
+from windtunnel.settings import run_directory
 from windtunnel.wav import wav_bytes
 
 CLIENT = str(Path(sys.executable).parent / "dlserver_testclient")
@@ -66,6 +67,9 @@ def test_a_run_trains_compares_and_releases(platform, run, channel):
     assert result["version"]["accuracy"] > 0.9
     assert set(result["evaluation"]["versions"]) == {"tutorial's network", "after (challenger)"}
     assert champion(channel) == result["version"]["version"] == 1
+    page = (run_directory(platform.settings.home, "speech_commands", run["run_id"]) / "report.html").read_text()
+    assert "Before and after" in page
+    assert page.count("<svg ") == 3
     (known,) = platform.json("models")
     assert (known["name"], known["served"], known["aliases"]) == ("speech-commands", "to users", ["champion"])
 

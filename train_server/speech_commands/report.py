@@ -13,9 +13,12 @@ from typing import Annotated, Any
 import typer
 from mlflow.entities import Metric
 
+from train_server.page import render
 from train_server.report import release_of
+from train_server.speech_commands.plots import plots
 from windtunnel.errors import WindtunnelError
 from windtunnel.files import write_atomically, write_json
+from windtunnel.manifest import read_manifest
 from windtunnel.program import run_program
 from windtunnel.run import Run
 from windtunnel.settings import load_settings
@@ -73,6 +76,15 @@ def explain(result: dict[str, Any], evaluation: str) -> str:
     return evaluation + "".join(f"{line}\n" for line in lines)
 
 
+def page(run: Run, result: dict[str, Any]) -> str:
+    """The result for a browser: a page that needs no other file, nor a script."""
+    version = run.version(FRAMEWORK)
+    trained = version.exists()
+    drawn = plots(result["evaluation"], version) if result["evaluation"] and trained else []
+    manifest = read_manifest(version) if trained else None
+    return render("speech_commands/report.html.j2", result=result, manifest=manifest, plots=drawn)
+
+
 def main(run: Annotated[Path, typer.Option(help="The run's directory.")]) -> None:
     """Write the report of a run, as JSON and text, and end it in MLflow; fail if the run is not whole."""
     here = Run(run)
@@ -81,12 +93,13 @@ def main(run: Annotated[Path, typer.Option(help="The run's directory.")]) -> Non
     text = explain(result, table.read_text() if table.exists() else "")
     write_json(here.report, result)
     write_atomically(here.report.with_suffix(".txt"), text.encode())
+    write_atomically(here.html, page(here, result).encode())
     print(text)
     if result["lineage"]:
         settings, parent = load_settings(), result["lineage"]["mlflow_run"]
         with reachable(settings):
             mlflow = client(settings)
-            for file in (here.report, here.report.with_suffix(".txt"), here.suggestions, here.evaluation):
+            for file in (here.report, here.report.with_suffix(".txt"), here.html, here.suggestions, here.evaluation):
                 if file.exists():
                     mlflow.log_artifact(parent, str(file))
             if result["version"]:
