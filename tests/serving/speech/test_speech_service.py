@@ -189,7 +189,7 @@ def test_a_client_made_afresh_from_the_old_protocol(speech_server: SpeechServer,
 
 
 def test_the_generated_modules_are_those_of_the_protocols(tmp_path: Path) -> None:
-    assert protos.generate(tmp_path) == 0
+    protos.generate(tmp_path)
     made = sorted(tmp_path.rglob("*_pb2*.py*"))
     assert len(made) == 6
     for file in made:
