@@ -26,7 +26,7 @@ from safetensors.numpy import load_file
 from serving.load import Figures, grpc_closed_loop
 from serving.server import Version
 from serving.speech.config import Config
-from serving.speech.models import MODELS, Wanted
+from serving.speech.models import read_wanted
 from serving.speech.protos.dlserver_pb2 import InferenceRequest, InferenceResponse
 from serving.speech.server import SpeechServer
 from serving.stage import private_settings, running
@@ -55,10 +55,7 @@ def champion() -> Path:
         WindtunnelError: there is none.
     """
     models = Config.of(load_settings()).models
-    try:
-        number = Wanted.model_validate_json((models / MODELS).read_bytes()).champion
-    except FileNotFoundError:
-        number = None
+    number = read_wanted(models).champion
     if number is None:
         raise WindtunnelError("the speech server has no champion: `windtunnel run speech_commands` trains one, or give --version DIRECTORY")
     return models / str(number)

@@ -20,7 +20,7 @@ from safetensors.numpy import save
 from serving.speech.config import Config
 from serving.speech.journal import Journal, Limits, Suggestion
 from serving.speech.model import BATCH, Recognizer
-from serving.speech.models import MODELS, Wanted
+from serving.speech.models import read_wanted
 from serving.speech.silence import is_silence
 from windtunnel.clips import CLIP_SAMPLES, SAMPLE_RATE, WORDS, as_clip
 from windtunnel.files import write_atomically, write_json
@@ -50,10 +50,7 @@ def champion(config: Config) -> Recognizer | None:
     Raises:
         WindtunnelError: it cannot be loaded.
     """
-    try:
-        number = Wanted.model_validate_json((config.models / MODELS).read_bytes()).champion
-    except FileNotFoundError:
-        return None
+    number = read_wanted(config.models).champion
     return None if number is None else Recognizer(config.models / str(number), number)
 
 
@@ -93,32 +90,54 @@ def check(suggestions: list[Suggestion], recognizer: Recognizer | None) -> tuple
     return clips, reasons
 
 
-@app.command()
-def claim(
-    run: Directory, needed: Annotated[bool, typer.Option(help="Skip the run if there is nothing new to train with.")] = False
-) -> None:
-    """Claim all suggestions that wait, and write those that pass the checks, with those of earlier runs, into the run's directory."""
-    here, config = Run(run), Config.of(load_settings())
-    journal = open_journal(config)
-    for cut_off in {each.run for each in journal.list(state="claimed")} - {here.name}:  # one run at a time: that one has ended
+def take(journal: Journal, recognizer: Recognizer | None, run: Run) -> dict[int, str]:
+    """Claim all suggestions that wait for a run, and write those that pass the checks, with those of earlier runs, into its directory.
+
+    Returns:
+        The reasons of those that did not, by id.
+    """
+    for cut_off in {each.run for each in journal.list(state="claimed")} - {run.name}:  # one run at a time: that one has ended
         journal.release(str(cut_off))
-    claimed, trained = journal.claim(here.name), [each for each in journal.list(state="trained") if each.file.exists()]
-    recognizer = champion(config)
+    claimed, trained = journal.claim(run.name), [each for each in journal.list(state="trained") if each.file.exists()]
     clips, reasons = check(claimed, recognizer)
     before, _ = check(trained, None)
     new = [row for row, each in enumerate(claimed) if each.id not in reasons]
     accepted = [*trained, *(claimed[row] for row in new)]
     taken = {"clips": np.concatenate([before, clips[new]]), "labels": np.array([each.label for each in accepted], np.uint8)}
-    write_atomically(here.clips, save(taken))
+    write_atomically(run.clips, save(taken))
     rejected = [{**_about(each), "reason": reasons[each.id]} for each in claimed if each.id in reasons]
-    write_json(here.suggestions, {"accepted": [_about(each) for each in accepted], "new": len(new), "rejected": rejected})
+    write_json(run.suggestions, {"accepted": [_about(each) for each in accepted], "new": len(new), "rejected": rejected})
     print(f"{len(claimed)} suggestions claimed: {len(new)} to train with, {len(rejected)} rejected; {len(trained)} of earlier runs")
     for each in rejected:
         print(f"suggestion {each['id']}, {each['word']}: {each['reason']}")
-    if needed and not new:
-        journal.settle(here.name, reasons)
+    return reasons
+
+
+def skip_if_nothing_is_new(journal: Journal, run: Run, reasons: dict[int, str]) -> None:
+    """End the program, as skipped, where no new suggestion passed the checks."""
+    if not json.loads(run.suggestions.read_text())["new"]:
+        journal.settle(run.name, reasons)
         print("no suggestion is left to train with: the model stays as it is")
         sys.exit(SKIPPED)
+
+
+def reject_all(journal: Journal, run: Run, reasons: dict[int, str], why: str) -> None:
+    """Reject what a run has claimed, with the version it led to."""
+    claimed = journal.list(state="claimed", run=run.name)
+    journal.settle(run.name, {each.id: f"the version trained with it was turned away: {why}" for each in claimed} | reasons)
+    print(f"all {len(claimed)} suggestions are rejected: {why}")
+
+
+@app.command()
+def claim(
+    run: Directory, needed: Annotated[bool, typer.Option(help="Skip the run if there is nothing new to train with.")] = False
+) -> None:
+    """Claim all suggestions that wait, and check them."""
+    here, config = Run(run), Config.of(load_settings())
+    journal = open_journal(config)
+    reasons = take(journal, champion(config), here)
+    if needed:
+        skip_if_nothing_is_new(journal, here, reasons)
 
 
 @app.command()
@@ -126,19 +145,17 @@ def settle(run: Directory) -> None:
     """Say what came of the run's suggestions."""
     here = Run(run)
     journal = open_journal(Config.of(load_settings()))
-    claimed = journal.list(state="claimed", run=here.name)
     try:
         reasons = {each["id"]: each["reason"] for each in json.loads(here.suggestions.read_text())["rejected"]}
     except OSError:  # the run failed before it had looked at them
         reasons = {}
     gate = here.gate("pytorch")
     if here.released("pytorch").exists():
+        count = len(journal.list(state="claimed", run=here.name)) - len(reasons)
         journal.settle(here.name, reasons)
-        print(f"{len(claimed) - len(reasons)} suggestions are trained with, {len(reasons)} were rejected")
+        print(f"{count} suggestions are trained with, {len(reasons)} were rejected")
     elif gate.exists() and not (verdict := json.loads(gate.read_text()))["promote"]:
-        turned_away = {each.id: f"the version trained with it was turned away: {verdict['reason']}" for each in claimed}
-        journal.settle(here.name, turned_away | reasons)
-        print(f"all {len(claimed)} suggestions are rejected: {verdict['reason']}")
+        reject_all(journal, here, reasons, verdict["reason"])
     else:
         print(f"{journal.release(here.name)} suggestions wait again: no version was released")
     journal.purge()

@@ -34,7 +34,7 @@ class Recognizer:
         Raises:
             WindtunnelError: it is not whole, cannot be loaded, or does not answer what its trainer did.
         """
-        self.number = number
+        self.number, self.directory = number, directory
         verify_version(directory)
         self.reject_below = read_recognizer(directory).reject_below
         self._session = _session(directory / "model.onnx")

@@ -33,6 +33,19 @@ class Wanted(BaseModel):
     champion: int | None
 
 
+def read_wanted(folder: Path) -> Wanted:
+    """What `models.json` in a folder says; nothing is wanted where there is none yet.
+
+    Raises:
+        OSError: it cannot be read.
+        ValidationError: it is not what a release writes.
+    """
+    try:
+        return Wanted.model_validate_json((folder / MODELS).read_bytes())
+    except FileNotFoundError:
+        return Wanted(versions=(), champion=None)
+
+
 class Models:
     """The loaded versions. `champion` is what users get, None while there is none; `refused` says why of each that cannot be used."""
 

@@ -1,12 +1,16 @@
-"""Retraining: when enough suggestions wait, Airflow is asked to run the DAG that trains with them.
+"""Retraining: when enough suggestions wait, Airflow is asked for a run of the DAG that trains with them, or else a process here does it.
 
-What has been tried, and what came of it, Airflow remembers: never are there two runs at once, nor two tries within a minute, and after
-each failure the pause doubles, also when this server is started again.
+Never are there two at once, nor two tries within a minute, and after each failure in a row the pause doubles.
 """
 
 import asyncio
 import json
 import logging
+import os
+import signal
+import sys
+from abc import ABC, abstractmethod
+from asyncio.subprocess import PIPE, STDOUT
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -16,6 +20,7 @@ import httpx
 from serving.speech.config import Config
 from serving.speech.suggestions import Suggestions
 from windtunnel.errors import WindtunnelError
+from windtunnel.run import SKIPPED
 
 _log = logging.getLogger(__name__)
 
@@ -27,34 +32,40 @@ CONF = {"suggestions_needed": True, "baseline": False}
 """Parameters of the runs that are asked for."""
 
 
-class Retraining:
-    """Asks Airflow for runs."""
+class Retraining(ABC):
+    """Looks whether enough suggestions wait, and has the model retrained."""
 
     def __init__(self, config: Config, suggestions: Suggestions) -> None:
-        """Ask nothing yet; `config` names Airflow, the DAG, and how many suggestions are enough."""
+        """Begin nothing yet; `config` says how many suggestions are enough, and who retrains."""
         self._config, self._suggestions = config, suggestions
         self._tried: datetime | None = None
 
     async def follow(self) -> None:
-        """Look whether enough suggestions wait, and ask for a run, for ever. What fails is said in the log, and tried again."""
+        """Look, and have it retrained, for ever. What fails is said in the log, and tried again."""
         said = ""
         while True:
             try:
-                if await self._enough() and self._tried_long_ago():
-                    found = await self._ask()
-                    if found and found != said:
-                        _log.info("%s", found)
+                enough = await self._suggestions.waiting() >= self._config.samples_before_train
+                if enough and (found := await self._try()) != said:
+                    _log.info("%s", found)
                     said = found
             except (WindtunnelError, httpx.HTTPError) as error:
-                self._tried = datetime.now(UTC)
-                _log.error("Airflow at %s was not asked to retrain: %s; asking again in a minute", self._config.airflow_url, error)
+                _log.error("the model was not retrained: %s", error)
             await asyncio.sleep(POLL_SECONDS)
 
-    async def _enough(self) -> bool:
-        return await self._suggestions.waiting() >= self._config.samples_before_train
+    @abstractmethod
+    async def _try(self) -> str:
+        """Have it retrained unless it is too early; returns what was done, or found, in a sentence."""
 
-    def _tried_long_ago(self) -> bool:
-        return self._tried is None or datetime.now(UTC) - self._tried > PAUSE
+
+class AirflowRetraining(Retraining):
+    """Asks Airflow for runs. What was tried, and what came of it, Airflow remembers: also when this server is started again."""
+
+    async def _try(self) -> str:
+        if self._tried is not None and datetime.now(UTC) - self._tried < PAUSE:
+            return "suggestions wait: Airflow was asked just now"
+        self._tried = datetime.now(UTC)
+        return await self._ask()
 
     async def _ask(self) -> str:
         """Ask for a run unless there is one, or was one just now; returns what was found, in a sentence."""
@@ -64,9 +75,9 @@ class Retraining:
             runs = (await _json(http, "GET", runs_path, params={"order_by": "-run_after", "limit": REMEMBERED}))["dag_runs"]
             if running := [run["dag_run_id"] for run in runs if run["state"] in ("queued", "running")]:
                 return f"suggestions wait for the end of run {running[0]}"
-            if runs and (wait := pause(runs)) > datetime.now(UTC) - datetime.fromisoformat(runs[0]["run_after"]):
+            failures = next((number for number, run in enumerate(runs) if run["state"] != "failed"), len(runs))
+            if runs and (wait := pause(failures)) > datetime.now(UTC) - datetime.fromisoformat(runs[0]["run_after"]):
                 return f"suggestions wait: the last run, {runs[0]['dag_run_id']}, {runs[0]['state']}, the next may begin {wait} after it"
-            self._tried = datetime.now(UTC)
             begun = await _json(http, "POST", runs_path, json={"logical_date": None, "conf": CONF})
             return f"Airflow trains with the suggestions: run {begun['dag_run_id']} of {self._config.dag}"
 
@@ -76,14 +87,43 @@ class Retraining:
         return (await _json(http, "POST", "/auth/token", json={"username": user, "password": password}))["access_token"]
 
 
-def pause(runs: list[dict[str, Any]]) -> timedelta:
-    """How long after its last run the next may begin: `PAUSE`, and twice as long after each failure in a row.
+class LocalRetraining(Retraining):
+    """Runs `serving.speech.local` as a process, which ends with this one."""
 
-    Args:
-        runs: with their `state`, the last one first.
-    """
-    failures = next((number for number, run in enumerate(runs) if run["state"] != "failed"), len(runs))
-    return min(PAUSE * 2**failures, LONGEST_PAUSE)
+    def __init__(self, config: Config, suggestions: Suggestions) -> None:
+        super().__init__(config, suggestions)
+        self._failures = 0
+
+    async def _try(self) -> str:
+        if self._tried is not None and (wait := pause(self._failures)) > datetime.now(UTC) - self._tried:
+            return f"suggestions wait: the next retraining may begin {wait} after the last one"
+        self._tried = datetime.now(UTC)
+        _log.info("the model is retrained by a process beside this one")
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "serving.speech.local"), stdin=PIPE, stdout=PIPE, stderr=STDOUT, start_new_session=True
+        )
+        try:
+            printed, _ = await process.communicate(self._config.model_dump_json().encode())
+        except asyncio.CancelledError:
+            os.killpg(process.pid, signal.SIGTERM)
+            await process.wait()
+            raise
+        said = printed.decode(errors="replace").strip()
+        if process.returncode not in (0, SKIPPED):
+            self._failures += 1
+            raise WindtunnelError(f"the process ended with status {process.returncode}: {said[-1000:]}")
+        self._failures = 0
+        return f"retrained: {said}"
+
+
+def retraining(config: Config, suggestions: Suggestions) -> Retraining:
+    """Who retrains, as the configuration says."""
+    return (LocalRetraining if config.airflow_url is None else AirflowRetraining)(config, suggestions)
+
+
+def pause(failures: int) -> timedelta:
+    """How long after a try the next may begin: `PAUSE`, and twice as long after each failure in a row."""
+    return min(PAUSE * 2 ** min(failures, 10), LONGEST_PAUSE)
 
 
 def read_password(file: Path | None, user: str) -> str:

@@ -23,7 +23,7 @@ from serving.speech.config import Config, read_config
 from serving.speech.journal import Journal, JournalError, Limits
 from serving.speech.metrics import Metrics
 from serving.speech.models import Models
-from serving.speech.retraining import Retraining
+from serving.speech.retraining import retraining
 from serving.speech.service import DLServer, Ear, Speech, add_services
 from serving.speech.suggestions import Suggestions
 from serving.speech.uploads import Uploads
@@ -88,10 +88,7 @@ async def serve(config: Config) -> None:
         _listen(config, server)
         _show_metrics(config, metrics, stack)
         await stack.enter_async_context(_running(server, status))
-        tasks = [models.follow(show), _purge(suggestions)]
-        if config.airflow_url is not None:
-            tasks.append(Retraining(config, suggestions).follow())
-        for task in tasks:
+        for task in (models.follow(show), _purge(suggestions), retraining(config, suggestions).follow()):
             stack.callback(asyncio.ensure_future(task).cancel)
         model = "no model yet" if models.champion is None else f"version {models.champion.number}"
         print(f"dlserver listens on {config.endpoint} with {model}", flush=True)

@@ -17,7 +17,7 @@ from filelock import FileLock
 from serving.copies import digests, replace_copy
 from serving.server import Outputs, Protocol, Served, Server, ServerError, Version
 from serving.speech.config import Config
-from serving.speech.models import FIRST, MODELS, Wanted
+from serving.speech.models import FIRST, MODELS, Wanted, read_wanted
 from serving.speech.protos import speech_pb2, speech_pb2_grpc
 from windtunnel.files import write_json
 from windtunnel.settings import Settings
@@ -143,10 +143,7 @@ class SpeechServer(Server):
         return state.champion if state.HasField("champion") and state.champion != FIRST else None
 
     def _wanted(self) -> Wanted:
-        try:
-            return Wanted.model_validate_json(self._file.read_bytes())
-        except FileNotFoundError:
-            return Wanted(versions=(), champion=None)
+        return read_wanted(self._models)
 
     def _write(self, wanted: Wanted) -> None:
         write_json(self._file, wanted.model_dump())

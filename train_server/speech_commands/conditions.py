@@ -8,7 +8,7 @@ The users' clips are in the run's directory already, claimed and checked by the 
 import json
 import shutil
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import typer
@@ -32,8 +32,8 @@ FRESH = {"epochs": 50, "learning_rate": 0.004}
 TUNING = {"epochs": 10, "learning_rate": 0.001}
 
 
-def fetch_champion(run: Run) -> bool:
-    """Have the files of the version users get in the run's directory; False while there is none."""
+def fetch_champion(run: Run) -> None:
+    """Have the files of the version users get in the run's directory, if there is one."""
     settings = load_settings()
     with reachable(settings):
         mlflow = client(settings)
@@ -41,7 +41,6 @@ def fetch_champion(run: Run) -> bool:
         for known in champions:
             registry.fetch(mlflow, known, run.champion)
             print(f"{known.name} version {known.version} is the champion, accuracy {known.accuracy:.2%}")
-    return bool(champions)
 
 
 def new_suggestions(run: Run, data: Recordings) -> tuple[dict[str, np.ndarray], list[str]]:
@@ -74,6 +73,41 @@ def write_conditions(run: Run, spec: SpeechSpec, data: Recordings, suggestions: 
     partial.rename(run.conditions)
 
 
+def draw(run: Run, data: Recordings, tune: bool, **fields: Any) -> SpeechSpec:
+    """Write the spec and the conditions of a run whose suggestions, and whose champion, if there is one, are in its directory.
+
+    Args:
+        run: the run.
+        data: the recordings.
+        tune: start from the champion's weights.
+        fields: of the spec, where they are not to be the usual ones.
+
+    Raises:
+        WindtunnelError: the suggestions are missing, or this cannot be trained.
+    """
+    if not run.suggestions.exists():
+        raise WindtunnelError(f"{run.suggestions} is missing: run the task `claim` first")
+    suggestions, digests = new_suggestions(run, data)
+    weights = run.champion / "weights.safetensors"
+    # the champion's network may be another than today's, from before a change of the code: then there is nothing to start from
+    tuning = tune and weights.exists() and getattr(read_manifest(run.champion).spec, "network", "") == "ds_cnn"
+    try:
+        spec = SpeechSpec.model_validate({
+            "dataset": data.name,
+            "samples": len(data.split("train")[1]) + len(digests),
+            **(TUNING if tuning else FRESH),
+            "suggestions": digests,
+            "initial": sha256(weights) if tuning else None,
+            **fields,
+        })  # fmt: skip
+    except ValidationError as error:
+        raise WindtunnelError(f"this cannot be trained: {first_problem(error)}") from error
+    write_conditions(run, spec, data, suggestions)
+    print(f"{data.name}, fingerprint {data.fingerprint[:12]}: {spec.samples} training clips, {len(digests)} of them users' suggestions")
+    print(f"{spec.epochs} epochs, {'from the weights of the champion' if tuning else f'from weights drawn under seed {spec.seed}'}")
+    return spec
+
+
 def main(
     run: Annotated[Path, typer.Option(help="The run's directory.")],
     dag_id: Annotated[str, typer.Option(help="The DAG that this run is one of.")],
@@ -86,32 +120,11 @@ def main(
     threads: int = 1,
 ) -> None:
     """Write the spec, the conditions and the lineage of a run into its directory."""
-    here = Run(run)
-    if not here.suggestions.exists():
-        raise WindtunnelError(f"{here.suggestions} is missing: run the task `claim` first")
-    data = locate_recordings(dataset, print)
-    suggestions, digests = new_suggestions(here, data)
-    weights = here.champion / "weights.safetensors"
-    # the champion's network may be another than today's, from before a change of the code: then there is nothing to start from
-    tuning = fetch_champion(here) and tune and getattr(read_manifest(here.champion).spec, "network", "") == "ds_cnn"
-    try:
-        spec = SpeechSpec.model_validate({
-            "dataset": data.name,
-            "samples": len(data.split("train")[1]) + len(digests),
-            **(TUNING if tuning else FRESH),
-            **({} if epochs == "auto" else {"epochs": epochs}),
-            "batch_size": batch_size,
-            "seed": seed,
-            "threads": threads,
-            "suggestions": digests,
-            "initial": sha256(weights) if tuning else None,
-        })  # fmt: skip
-    except ValidationError as error:
-        raise WindtunnelError(f"this cannot be trained: {first_problem(error)}") from error
-    write_conditions(here, spec, data, suggestions)
+    here, data = Run(run), locate_recordings(dataset, print)
+    fetch_champion(here)
+    passes = {} if epochs == "auto" else {"epochs": epochs}
+    draw(here, data, tune, batch_size=batch_size, seed=seed, threads=threads, **passes)
     note_lineage(here, dag_id, run_id, ("pytorch",), data.fingerprint)
-    print(f"{data.name}, fingerprint {data.fingerprint[:12]}: {spec.samples} training clips, {len(digests)} of them users' suggestions")
-    print(f"{spec.epochs} epochs, {'from the weights of the champion' if tuning else f'from weights drawn under seed {seed}'}")
 
 
 if __name__ == "__main__":

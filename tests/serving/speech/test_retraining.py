@@ -8,18 +8,9 @@ from serving.speech.retraining import pause, read_password
 from windtunnel.errors import WindtunnelError
 
 
-@pytest.mark.parametrize(
-    ("states", "minutes"),
-    [
-        (["success"], 1),
-        (["success", "failed", "failed"], 1),
-        (["failed"], 2),
-        (["failed", "failed", "success", "failed"], 4),
-        (["failed"] * 10, 60),
-    ],
-)
-def test_the_pause_doubles_after_each_failure_in_a_row(states, minutes):
-    assert pause([{"state": state} for state in states]) == timedelta(minutes=minutes)
+@pytest.mark.parametrize(("failures", "minutes"), [(0, 1), (1, 2), (2, 4), (5, 32), (6, 60), (1000, 60)])
+def test_the_pause_doubles_after_each_failure_in_a_row(failures, minutes):
+    assert pause(failures) == timedelta(minutes=minutes)
 
 
 @pytest.mark.parametrize("text", ["secret\n", '{"admin": "secret", "ann": "other"}'])
