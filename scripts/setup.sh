@@ -59,7 +59,7 @@ python_environment() {
     [ "$(cat .venv/installed 2>/dev/null)" = "$wanted" ] && return
     say "Installing Python packages into .venv: some minutes, some gigabytes"
     [ -x .venv/bin/pip ] || "$(find_python)" -m venv .venv
-    .venv/bin/pip install --disable-pip-version-check -e '.[airflow,train_server,torchserve,serving,tracking,dev]' -c constraints.txt
+    .venv/bin/pip install --disable-pip-version-check -e '.[airflow,train-server,torchserve,serving,tracking,dev]' -c constraints.txt
     echo "$wanted" > .venv/installed
 }
 
