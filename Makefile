@@ -2,7 +2,7 @@ BIN := .venv/bin
 # Tests of which no two share anything, and none takes the time of what it tests.
 SIDE_BY_SIDE := $(addprefix tests/,train_server windtunnel serving/speech serving/tfserving serving/torchserve)
 
-.PHONY: help setup run images test test-containers bench-train bench-serve bench-judge bench-switch bench-speech bench-containers figures down
+.PHONY: help setup run images test test-containers bench-train bench-serve bench-judge bench-switch bench-speech bench-speech-swap bench-containers figures down
 
 help: ## show this
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 14
@@ -44,6 +44,9 @@ bench-switch: setup ## switch versions 200 times under load, on both servers, ov
 
 bench-speech: setup ## measure the speech server beside the same stack without a model, and beside a pool of processes
 	@$(BIN)/python -m serving.speech.benchmark
+
+bench-speech-swap: setup ## what a thousand clients notice while the speech server is retrained and its model replaced
+	@$(BIN)/python -m serving.speech.replacing
 
 bench-containers: setup ## measure what a container costs a task, beside a stack that is up
 	@$(BIN)/python -m dags.benchmark

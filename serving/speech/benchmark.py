@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import grpc
-import numpy as np
 import psutil
 import typer
 from rich.table import Table
@@ -30,6 +29,7 @@ from serving.speech.models import read_wanted
 from serving.speech.protos.dlserver_pb2 import InferenceRequest, InferenceResponse
 from serving.speech.server import SpeechServer
 from serving.stage import private_settings, running
+from windtunnel.clips import FULL_SCALE
 from windtunnel.errors import WindtunnelError
 from windtunnel.measure import keep, load_before
 from windtunnel.ports import free_ports
@@ -113,8 +113,7 @@ def main(
     """Measure, print and keep the figures."""
     directory = version or champion()
     golden = load_file(directory / "golden.safetensors")
-    scale = np.float32(32_768)
-    messages = [InferenceRequest(audio_samples=clip.tolist()).SerializeToString() for clip in golden["audio"] * scale]
+    messages = [InferenceRequest(audio_samples=clip.tolist()).SerializeToString() for clip in golden["audio"] * FULL_SCALE]
     labels = golden["label"].tolist()
     load = load_before()
     rows: dict[tuple[str, int], dict[str, Any]] = {}

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from train_server.speech_commands.features import LogMel, fourier_kernels
+from train_server.speech_commands.features import LogMel
 from windtunnel.clips import WORDS
 
 
@@ -43,8 +43,9 @@ class Spectrogram(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        window = np.hanning(256)[:-1]
-        self.register_buffer("kernels", fourier_kernels(np.arange(129), window, 256), persistent=False)
+        angle = 2 * np.pi * np.outer(np.arange(129), np.arange(255)) / 256
+        waves = np.concatenate([np.cos(angle), np.sin(angle)]) * np.hanning(256)[:-1]
+        self.register_buffer("kernels", torch.tensor(waves[:, None], dtype=torch.float32), persistent=False)
         self.register_buffer("rows", resizing(124, 32), persistent=False)
         self.register_buffer("columns", resizing(129, 32), persistent=False)
 
