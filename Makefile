@@ -1,6 +1,7 @@
 BIN := .venv/bin
-# Tests of which no two share anything, and none takes the time of what it tests.
-SIDE_BY_SIDE := $(addprefix tests/,train_server windtunnel serving/speech serving/tfserving serving/torchserve)
+# Tests of which no two share anything, and none takes the time of what it tests; the longest first.
+SIDE_BY_SIDE := $(addprefix tests/,$(addprefix serving/,test_release.py test_bad_versions.py test_drill.py test_record.py \
+    speech tfserving torchserve) train_server windtunnel)
 
 .PHONY: help setup run images test test-containers bench-train bench-serve bench-judge bench-switch bench-speech bench-speech-swap bench-containers figures down
 
@@ -23,7 +24,7 @@ test: ## check and test everything
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/ctest --test-dir libtorch_cpp/build --output-on-failure
-	$(BIN)/pytest -n 2 --dist loadfile $(SIDE_BY_SIDE)
+	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder $(SIDE_BY_SIDE)
 	$(BIN)/pytest --ignore=tests/containers $(addprefix --ignore=,$(SIDE_BY_SIDE))
 
 test-containers: setup ## build the images, start everything as containers on a real Docker engine, and test it
