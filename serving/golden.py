@@ -39,7 +39,7 @@ def verify(server: Server, version: Version, addressed: bool = True) -> None:
             if (seconds := time.monotonic() - start) > LATE_SECONDS:
                 raise WrongAnswerError(f"{about} took {seconds:.1f} s, may take {LATE_SECONDS:g} s; look for what it waits for")
             for name in ("logits", "probabilities"):
-                _compare(f"{about} answers {name}", found.get(name), golden[name][images])
+                compare(f"{about} answers {name}", found.get(name), golden[name][images])
             if wrong := int((found["logits"].argmax(axis=1) != golden["label"][images]).sum()):
                 raise WrongAnswerError(f"{about} gives {wrong} images another label than the trainer did; train it again")
 
@@ -50,14 +50,19 @@ def asked(golden: Mapping[str, np.ndarray]) -> str:
     return name
 
 
-def _compare(what: str, found: np.ndarray | None, expected: np.ndarray) -> None:
+def compare(what: str, found: np.ndarray | None, expected: np.ndarray, tolerance: float = TOLERANCE) -> None:
+    """Hold an answer against the trainer's; `tolerance` is absolute, and relative to what is large.
+
+    Raises:
+        WrongAnswerError: it is missing, of another shape, or further away.
+    """
     if found is None or found.shape != expected.shape:
         shape = "nothing" if found is None else f"shape {list(found.shape)}"
         raise WrongAnswerError(f"{what} of {shape}, the trainer {list(expected.shape)}; export it again, as the contract says")
-    far = ~np.isclose(found, expected, rtol=TOLERANCE, atol=TOLERANCE)  # NaN is far from everything
+    far = ~np.isclose(found, expected, rtol=tolerance, atol=tolerance)  # NaN is far from everything
     if far.any():
         place = tuple(int(index[0]) for index in far.nonzero())
         raise WrongAnswerError(
             f"{what} {found[place]} at {list(place)}, the trainer {expected[place]}: {int(far.sum())} of {far.size} numbers are "
-            f"further away than {TOLERANCE:g}; it is not what was trained, train it again"
+            f"further away than {tolerance:g}; it is not what was trained, train it again"
         )

@@ -16,7 +16,6 @@ if TYPE_CHECKING:  # it imports the load generators
 
 Protocol = Literal["rest", "grpc"]
 PROTOCOLS: tuple[Protocol, ...] = get_args(Protocol)
-PROTOCOL_NAMES: dict[Protocol, str] = {"rest": "REST", "grpc": "gRPC"}
 
 READY_SECONDS = 60.0
 POLL_SECONDS = 0.05

@@ -16,8 +16,8 @@ import typer
 from serving.drill import drill as hold_drill
 from serving.gate import judge, judge_speed, tabulate
 from serving.release import Cause, Release
-from serving.server import PROTOCOL_NAMES
 from windtunnel.aliases import Aliases
+from windtunnel.benchmark import PROTOCOL_NAMES
 from windtunnel.errors import WindtunnelError
 from windtunnel.files import write_atomically, write_json
 from windtunnel.program import run_app

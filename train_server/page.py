@@ -8,8 +8,8 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from train_server.plots import PROTOCOLS, as_svg, read_curves, serving_plots, training_plots
-from windtunnel.benchmark import read_benchmark
+from train_server.plots import as_svg, read_curves, serving_plots, training_plots
+from windtunnel.benchmark import PROTOCOL_NAMES, read_benchmark
 from windtunnel.manifest import read_manifest
 from windtunnel.run import Run
 
@@ -37,7 +37,12 @@ def render(template: str, **values: Any) -> str:
     environment = Environment(
         loader=PackageLoader("train_server", ""), autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined
     )
-    environment.filters |= {"svg": lambda plot: Markup(as_svg(plot)), "spread": _spread, "latency": _latency, "protocol": PROTOCOLS.get}
+    environment.filters |= {
+        "svg": lambda plot: Markup(as_svg(plot)),
+        "spread": _spread,
+        "latency": _latency,
+        "protocol": PROTOCOL_NAMES.get,
+    }
     return environment.get_template(template).render(**values)
 
 

@@ -22,7 +22,7 @@ import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter
 
-from windtunnel.benchmark import Benchmark, Row
+from windtunnel.benchmark import PROTOCOL_NAMES, Benchmark, Row
 from windtunnel.run import Run
 from windtunnel.spec import Framework
 
@@ -31,7 +31,6 @@ COLOURS = {"libtorch": "#0072B2", "pytorch": "#D55E00", "tensorflow": "#E69F00"}
 OTHER = "#009E73"  # what no framework of LeNet-5 trained
 MARKERS = {"libtorch": "o", "pytorch": "s", "tensorflow": "^"}
 TEXT = "#010203"  # in an SVG, replaced by currentColor
-PROTOCOLS = {"rest": "REST", "grpc": "gRPC"}
 STYLE: dict[Any, Any] = {  # matplotlib names each key in a type of its own
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -302,7 +301,7 @@ def _draw_bars(axes: Axes, rows: list[Row], by: str, values: Callable[[Row], Seq
             error_kw={"ecolor": plt.rcParams["text.color"], "elinewidth": 1, "capsize": 2},
             facecolor=colour if protocol == "rest" else (colour, 0.35),
             edgecolor=colour,
-            label=f"{name} {PROTOCOLS[protocol]}",
+            label=f"{name} {PROTOCOL_NAMES[protocol]}",
         )
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
     axes.set_ylim(bottom=0)
@@ -317,7 +316,7 @@ def _draw_latencies(axes: Axes, rows: list[Row], by: str) -> None:
         places, middles, ends = zip(*shown, strict=True) if shown else ((), (), ())
         axes.vlines(places, middles, ends, color=colour, linewidth=2)
         fill = "full" if protocol == "rest" else "none"
-        label = f"{name} {PROTOCOLS[protocol]}"
+        label = f"{name} {PROTOCOL_NAMES[protocol]}"
         axes.plot(places, ends, color=colour, marker="_", linestyle="none", markersize=8)
         axes.plot(places, middles, color=colour, marker=MARKERS.get(name, "D"), fillstyle=fill, linestyle="none", markersize=6, label=label)
         _mark_invalid(axes, placed, colour)

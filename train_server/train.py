@@ -60,7 +60,9 @@ class Epochs:
             self._logged = len(whole_lines)
 
 
-def run_trainer(framework: Framework, spec: Path, data: Path, conditions: Path, out: Path, after_line: Callable[[], None]) -> None:
+def run_trainer(
+    framework: Framework, spec: Path, data: Path, conditions: Path, out: Path, after_line: Callable[[], object] = lambda: None
+) -> None:
     """Run the program that trains a spec to its end, passing its lines on as they come; `after_line` is called after each.
 
     Raises:

@@ -10,6 +10,7 @@ from windtunnel.errors import WindtunnelError
 from windtunnel.spec import first_problem
 
 USUAL_CONCURRENCY = 10  # of the figures that stand for all
+PROTOCOL_NAMES = {"rest": "REST", "grpc": "gRPC"}
 
 
 class Part(BaseModel):

@@ -10,6 +10,7 @@ it, and one whose version was turned away rejects it: whatever made it worse is 
 import json
 import sys
 from collections import defaultdict
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,7 +19,7 @@ import typer
 from safetensors.numpy import save
 
 from serving.speech.config import Config
-from serving.speech.journal import Journal, Limits, Suggestion
+from serving.speech.journal import Journal, Suggestion, open_journal
 from serving.speech.model import BATCH, Recognizer
 from serving.speech.models import read_wanted
 from serving.speech.silence import is_silence
@@ -42,11 +43,6 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 Directory = Annotated[Path, typer.Option(help="The run's directory.")]
 
 
-def open_journal(config: Config) -> Journal:
-    """The journal of the server with this configuration."""
-    return Journal(config.journal, config.suggestions, Limits(config.suggestions_per_hour, config.upload_megabytes << 20, config.keep_days))
-
-
 def champion(config: Config) -> Recognizer | None:
     """The version users get, loaded in this process; None while there is none.
 
@@ -57,26 +53,29 @@ def champion(config: Config) -> Recognizer | None:
     return None if number is None else Recognizer(config.models / str(number), number)
 
 
-def check(suggestions: list[Suggestion], recognizer: Recognizer | None) -> tuple[np.ndarray, dict[int, str]]:
-    """What is wrong with suggestions, if anything.
+def read(suggestions: list[Suggestion]) -> tuple[np.ndarray, list[int]]:
+    """Their clips, int16 (N,16000), zeros after what is shorter, and how many samples each has: none where it was taken back meanwhile."""
+    clips, lengths = np.zeros((len(suggestions), CLIP_SAMPLES), np.int16), [0] * len(suggestions)
+    for row, each in enumerate(suggestions):
+        with suppress(FileNotFoundError):
+            samples = read_wav(each.file.read_bytes())
+            lengths[row] = len(samples)
+            clips[row, : len(samples)] = samples
+    return clips, lengths
 
-    Returns:
-        Their clips, int16 (N,16000), and the reasons of those that are not to be trained with, by id.
-    """
-    clips = np.zeros((len(suggestions), CLIP_SAMPLES), np.int16)
+
+def check(suggestions: list[Suggestion], clips: np.ndarray, lengths: list[int], recognizer: Recognizer | None) -> dict[int, str]:
+    """The reasons of those suggestions that are not to be trained with, by id; `clips` and `lengths` are those of `read`."""
     reasons: dict[int, str] = {}
     labels = defaultdict(set)
-    for row, each in enumerate(suggestions):
-        try:
-            samples = read_wav(each.file.read_bytes())
-        except FileNotFoundError:
+    for each, clip, length in zip(suggestions, clips, lengths, strict=True):
+        if not length:
             reasons[each.id] = "taken back meanwhile"
             continue
-        clips[row, : len(samples)] = samples
         labels[each.digest].add(each.label)
-        if len(samples) < SHORTEST:
-            reasons[each.id] = f"too short: {len(samples) / SAMPLE_RATE:.2f} s, a word takes {SHORTEST / SAMPLE_RATE:g} s at least"
-        elif is_silence(as_clip(samples)):
+        if length < SHORTEST:
+            reasons[each.id] = f"too short: {length / SAMPLE_RATE:.2f} s, a word takes {SHORTEST / SAMPLE_RATE:g} s at least"
+        elif is_silence(as_clip(clip[:length])):
             reasons[each.id] = "silence"
     for each in suggestions:
         if len(labels[each.digest]) > 1:
@@ -90,7 +89,7 @@ def check(suggestions: list[Suggestion], recognizer: Recognizer | None) -> tuple
                 if probabilities[best] >= SURE and probabilities[each.label] < UNLIKELY:
                     reason = f"disagreement: version {recognizer.number} hears {WORDS[best]} with probability {probabilities[best]:.2f}"
                     reasons.setdefault(each.id, reason)
-    return clips, reasons
+    return reasons
 
 
 def take(journal: Journal, recognizer: Recognizer | None, run: Run) -> dict[int, str]:
@@ -102,8 +101,9 @@ def take(journal: Journal, recognizer: Recognizer | None, run: Run) -> dict[int,
     for cut_off in {each.run for each in journal.list(state="claimed")} - {run.name}:  # one run at a time: that one has ended
         journal.release(str(cut_off))
     claimed, trained = journal.claim(run.name), [each for each in journal.list(state="trained") if each.file.exists()]
-    clips, reasons = check(claimed, recognizer)
-    before, _ = check(trained, None)
+    clips, lengths = read(claimed)
+    reasons = check(claimed, clips, lengths, recognizer)
+    before, _ = read(trained)
     new = [row for row, each in enumerate(claimed) if each.id not in reasons]
     accepted = [*trained, *(claimed[row] for row in new)]
     taken = {"clips": np.concatenate([before, clips[new]]), "labels": np.array([each.label for each in accepted], np.uint8)}

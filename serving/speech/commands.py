@@ -19,8 +19,8 @@ def suggestions(
     as_json: Json = False,
 ) -> None:
     """List what users have suggested to the speech server; with --undo, take it back and retrain without it."""
-    from serving.speech.claim import open_journal
     from serving.speech.config import Config
+    from serving.speech.journal import open_journal
     from windtunnel.clips import WORDS
     from windtunnel.settings import load_settings
 

@@ -86,6 +86,11 @@ class Config(BaseModel):
     airflow_password_file: Annotated[File | None, Empty] = Field(default=None, validation_alias="Retraining.PasswordFile")
     dag: str = Field(default=DAG, validation_alias="Retraining.Dag", min_length=1)
 
+    @property
+    def upload_bytes(self) -> int:
+        """`upload_megabytes` in bytes."""
+        return self.upload_megabytes * 1024 * 1024
+
     @classmethod
     def of(cls, settings: Settings) -> "Config":
         """The platform's own server: where its settings say, with all it keeps below `serving/speech` of their home."""

@@ -32,6 +32,7 @@ from pathlib import Path
 
 import numpy as np
 
+from serving.speech.config import Config
 from windtunnel.clips import WORDS
 from windtunnel.errors import WindtunnelError
 from windtunnel.files import write_atomically
@@ -354,6 +355,11 @@ class Journal:
             _log.warning("%s had no row in %s: it is %s now", file, self._file, state)
         else:
             file.unlink()
+
+
+def open_journal(config: Config) -> Journal:
+    """The journal of the server with this configuration."""
+    return Journal(config.journal, config.suggestions, Limits(config.suggestions_per_hour, config.upload_bytes, config.keep_days))
 
 
 def _digest(pcm: np.ndarray) -> str:

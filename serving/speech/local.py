@@ -14,8 +14,9 @@ from pathlib import Path
 from filelock import FileLock
 
 from serving.copies import replace_copy
-from serving.speech.claim import champion, open_journal, reject_all, skip_if_nothing_is_new, take
+from serving.speech.claim import champion, reject_all, skip_if_nothing_is_new, take
 from serving.speech.config import Config
+from serving.speech.journal import open_journal
 from serving.speech.model import Recognizer
 from serving.speech.models import MODELS, Wanted, read_wanted
 from windtunnel.errors import WindtunnelError

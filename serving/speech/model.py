@@ -7,6 +7,7 @@ import onnxruntime
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
+from serving.golden import compare
 from windtunnel.clips import CLIP_SAMPLES, WORDS
 from windtunnel.errors import WindtunnelError
 from windtunnel.manifest import verify_version
@@ -59,7 +60,7 @@ class Recognizer:
             except Exception as error:  # ONNX Runtime's have no common base
                 raise BadModelError(f"{file.parent} cannot answer its golden set ({error}): export it again") from error
             for name in OUTPUTS:
-                _compare(file.parent, name, found[name], expected[name][clips])
+                compare(f"{file.parent}, asked for its golden set, answers {name}", found[name], expected[name][clips], TOLERANCE)
             if (found["logits"].argmax(axis=1) != label[clips]).any():
                 raise BadModelError(f"{file.parent} hears another word in its golden set than its trainer did: train it again")
 
@@ -83,15 +84,3 @@ def _session(file: Path) -> onnxruntime.InferenceSession:
             f"(N,{len(WORDS)}), all float; export it again"
         )
     return session
-
-
-def _compare(directory: Path, name: str, found: np.ndarray, expected: np.ndarray) -> None:
-    if found.shape != expected.shape:
-        raise BadModelError(f"{directory} answers {name} of shape {list(found.shape)}, its trainer {list(expected.shape)}: export it again")
-    far = ~np.isclose(found, expected, rtol=TOLERANCE, atol=TOLERANCE)  # NaN is far from everything
-    if far.any():
-        place = tuple(int(index[0]) for index in far.nonzero())
-        raise BadModelError(
-            f"{directory} answers {name} {found[place]} at {list(place)} of its golden set, its trainer {expected[place]}: "
-            f"{int(far.sum())} of {far.size} numbers are further away than {TOLERANCE:g}; it is not what was trained, train it again"
-        )

@@ -20,7 +20,7 @@ from serving.speech.access import read_tokens
 from serving.speech.batching import Batcher
 from serving.speech.calls import Calls
 from serving.speech.config import Config, read_config
-from serving.speech.journal import Journal, JournalError, Limits
+from serving.speech.journal import JournalError, open_journal
 from serving.speech.metrics import Metrics
 from serving.speech.models import Models
 from serving.speech.retraining import retraining
@@ -55,14 +55,12 @@ async def serve(config: Config) -> None:
     for end in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(end, stop.set)
     metrics = Metrics()
-    disk = config.upload_megabytes * 1024 * 1024
     async with AsyncExitStack() as stack:
-        limits = Limits(config.suggestions_per_hour, disk, config.keep_days)
-        suggestions = Suggestions(await asyncio.to_thread(Journal, config.journal, config.suggestions, limits))
+        suggestions = Suggestions(await asyncio.to_thread(open_journal, config))
         stack.callback(suggestions.close)
         uploads = None
         if config.infer_uploads is not None:
-            uploads = Uploads(config.infer_uploads, disk, config.keep_days, metrics)
+            uploads = Uploads(config.infer_uploads, config.upload_bytes, config.keep_days, metrics)
             stack.callback(uploads.close)
         batcher = Batcher(config.workers, config.max_concurrent_rpcs, metrics)
         stack.callback(batcher.close)

@@ -28,7 +28,7 @@ def main(
     recordings = locate_recordings("auto", print) if data is None else RECORDINGS[name].read(name, data)
     here = Run(run)
     draw(here, recordings, tune=True)
-    run_trainer("pytorch", here.spec_file, recordings.directory, here.conditions, here.version("pytorch"), lambda: None)
+    run_trainer("pytorch", here.spec_file, recordings.directory, here.conditions, here.version("pytorch"))
 
 
 if __name__ == "__main__":

@@ -32,7 +32,7 @@ def main(run: Annotated[Path, typer.Option(help="The run's directory.")]) -> Non
     file = here.baseline.with_suffix(".spec.json")
     write_atomically(file, spec.model_dump_json(indent=2).encode())
     data = locate_recordings(spec.dataset).directory
-    run_trainer("pytorch", file, data, here.conditions, here.baseline, lambda: None)
+    run_trainer("pytorch", file, data, here.conditions, here.baseline)
 
 
 if __name__ == "__main__":

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from serving.speech.claim import open_journal
 from serving.speech.config import Config
+from serving.speech.journal import open_journal
 from serving.speech.models import MODELS
 from tests.serving.speech.speech_models import noise, tone, write_version
 from windtunnel.clips import as_clip, as_pcm
