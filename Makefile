@@ -52,7 +52,7 @@ bench-speech-swap: setup ## what a thousand clients notice while the speech serv
 bench-containers: setup ## measure what a container costs a task, beside a stack that is up
 	@$(BIN)/python -m dags.benchmark
 
-figures: ## make the pictures in img/ of the newest successful run of the platform that is up
+figures: ## make the pictures in img/ of the newest successful runs of the platform that is up
 	@scripts/setup.sh chromium=chromium dot=graphviz
 	@$(BIN)/python scripts/figures.py
 

@@ -1,4 +1,4 @@
-"""Make the pictures in img/ of the newest successful run of lenet5, on the platform that is up: `make figures`.
+"""Make the pictures in img/ of the newest successful runs on the platform that is up: `make figures`.
 
     python scripts/figures.py
 
@@ -30,7 +30,7 @@ from windtunnel.run import Run
 from windtunnel.settings import ROOT, Settings, load_settings
 from windtunnel.tracking import client, reachable
 
-DAG = "lenet5"
+DAG, SPEECH = "lenet5", "speech_commands"
 IMAGES = ROOT / "img"
 LIMIT = 300_000  # bytes of a picture
 PATIENCE = 60_000  # ms until a page shows what it is to show
@@ -63,16 +63,16 @@ class Figure:
     colours: Colours = "light"
 
 
-def newest_run(settings: Settings) -> Run:
+def newest_run(settings: Settings, dag: str) -> Run:
     """The newest run that lacks nothing.
 
     Raises:
         WindtunnelError: there is none.
     """
-    reported = [Run(page.parent) for page in (settings.runs / DAG).glob("*/report.html")]
+    reported = [Run(page.parent) for page in (settings.runs / dag).glob("*/report.html")]
     whole = [run for run in reported if not json.loads(run.report.read_text())["missing"]]
     if not whole:
-        raise WindtunnelError(f"{settings.runs / DAG} holds no successful run to take pictures of: make one with `make run`")
+        raise WindtunnelError(f"{settings.runs / dag} holds no successful run to take pictures of: make one with `windtunnel run {dag}`")
     return max(whole, key=lambda run: run.html.stat().st_mtime)
 
 
@@ -236,9 +236,9 @@ def draw_architecture() -> Path:
 def main() -> None:
     """Make every picture anew."""
     settings = load_settings()
-    run = newest_run(settings)
+    run, spoken = newest_run(settings, DAG), newest_run(settings, SPEECH)
     Airflow(settings)  # says what to do where it is not up
-    made = [draw_architecture(), *draw_run(run, IMAGES)]
+    made = [draw_architecture(), *draw_run(run, IMAGES), *draw_run(spoken, IMAGES)]
     paths = [(str(settings.home), ".windtunnel"), (sys.prefix, ".venv"), (str(settings.root), "windtunnel"), (str(ROOT), "windtunnel")]
     expect.set_options(timeout=PATIENCE)
     figures = [*airflow_figures(settings, run), tensorboard_figure(settings, run), mlflow_figure(settings, run), *report_figures(run)]

@@ -1,7 +1,7 @@
 """Draw what was measured, as pictures for people who have no report at hand.
 
 python -m train_server.figures                  # what `make bench-train` measured → img/training_speed.png
-python -m train_server.figures --run DIR        # a run's plots → img/training.png, img/serving.png
+python -m train_server.figures --run DIR        # a run's plots → img/training.png, img/serving.png; of spoken commands → img/speech.png
 python -m train_server.figures --bench FILE     # what `windtunnel bench` measured → img/serving.png
 """
 
@@ -16,6 +16,7 @@ import typer
 from matplotlib.axes import Axes
 
 from train_server.plots import COLOURS, MARKERS, STYLE, read_curves, serving_plots, training_plots, write_png
+from train_server.speech_commands.plots import plots
 from windtunnel.benchmark import Benchmark, read_benchmark
 from windtunnel.errors import WindtunnelError
 from windtunnel.program import run_program
@@ -82,11 +83,13 @@ def draw_training_speed(source: Path, out: Path) -> None:
 
 
 def draw_run(run: Run, directory: Path) -> list[Path]:
-    """Draw the plots of a run's report into `directory`: `training.png`, and `serving.png` if it was measured.
+    """Draw the plots of a run's report into `directory`: `training.png`, and `serving.png` if it was measured, or `speech.png`.
 
     Raises:
         WindtunnelError: nothing was trained in it, or its benchmark cannot be read.
     """
+    if run.evaluation.exists():
+        return [draw_speech(run, directory)]
     curves, spec = read_curves(run), run.spec()
     if not curves:
         raise WindtunnelError(f"{run.directory} holds no version of any framework: draw a run that has trained")
@@ -94,6 +97,15 @@ def draw_run(run: Run, directory: Path) -> list[Path]:
     write_png(training_plots(curves), f"Training LeNet-5 on {spec.dataset}: {spec.samples:,} images, batch {spec.batch_size}", picture)
     benchmark = read_benchmark(run.benchmark)
     return [picture] + ([draw_serving(benchmark, directory)] if benchmark else [])
+
+
+def draw_speech(run: Run, directory: Path) -> Path:
+    """Draw the plots of a run of `speech_commands` as `speech.png`."""
+    evaluation = json.loads(run.evaluation.read_text())
+    picture = directory / "speech.png"
+    title = f"Spoken commands: {evaluation['clips']} clips of {evaluation['speakers']} speakers that no version has heard"
+    write_png(plots(evaluation, run.version("pytorch")), title, picture)
+    return picture
 
 
 def draw_serving(benchmark: Benchmark, directory: Path) -> Path:

@@ -118,19 +118,18 @@ class Batcher:
         return batch
 
     def _work(self) -> None:
-        """Compute batches on a thread, each in the same memory: to ask for so much takes longer than to copy it."""
-        clips = np.empty((BATCH, CLIP_SAMPLES), np.float32)
+        """Compute batches on a thread."""
         while (job := self._jobs.get()) is not None:
             loop, batch = job
             computed: tuple[np.ndarray, np.ndarray] | Exception
             try:
-                for place, waiting in enumerate(batch):
-                    clips[place] = waiting.clip
-                computed = batch[0].recognizer(clips[: len(batch)])
+                # NumPy would let the loop run between two clips, and wait for it.
+                clips = np.frombuffer(b"".join([waiting.clip.data for waiting in batch]), np.float32)
+                computed = batch[0].recognizer(clips.reshape(len(batch), CLIP_SAMPLES))
             except Exception as error:
                 computed = error
             loop.call_soon_threadsafe(self._deliver, batch, computed)
-            del job, batch, waiting  # while it waits for more, it holds no version
+            del job, batch  # while it waits for more, it holds no version
 
     def _deliver(self, batch: list[_Waiting], computed: "tuple[np.ndarray, np.ndarray] | Exception") -> None:
         self._free += 1

@@ -11,7 +11,7 @@ POINTS = 2 * HOP  # of its Fourier transform
 MELS = 40
 LOWEST, HIGHEST = 20.0, 7600.0  # Hz
 FLOOR = 0.01  # of a frame's energy, in a clip whose mean square is 1
-QUIETEST = 1e-8  # rms: what is quieter is digital silence, and stays quiet
+QUIETEST = 1e-16  # mean square: what is quieter is digital silence, and stays quiet
 
 
 def mel_filters() -> np.ndarray:
@@ -24,36 +24,51 @@ def mel_filters() -> np.ndarray:
     return np.maximum(0, np.minimum(rising, falling))
 
 
-def half_waves(bins: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Cosines and sines, float64 (HOP, bins), under the first half of a Hann window: for the even and the odd part of a frame.
-
-    They are centred in the frame, which changes the phases only. Products of half a frame take half the time of those of a whole one.
-    """
-    place = np.arange(HOP) + 0.5 - HOP
-    window = 0.5 + 0.5 * np.cos(np.pi * place / HOP)
-    angle = 2 * np.pi * np.outer(place, bins) / POINTS
-    return window[:, None] * np.cos(angle), window[:, None] * np.sin(angle)
+def waves(bins: np.ndarray, samples: int) -> np.ndarray:
+    """Cosines and sines of a transform of POINTS in its first so many samples, float64 (samples, 2 * bins)."""
+    angle = 2 * np.pi * np.outer(np.arange(samples), bins) / POINTS
+    return np.concatenate([np.cos(angle), np.sin(angle)], axis=1)
 
 
 class LogMel(nn.Module):
-    """Clips (N,16000), of any level, → log-mel energies (N,40,79), about -1 to 2: as loud as if all clips had the same mean square."""
+    """Clips (N,16000), of any level, → log-mel energies (N,40,79), about -1 to 2: as loud as if all clips had the same mean square.
 
-    cosines: Tensor
-    sines: Tensor
-    filters: Tensor
+    The Fourier transform is decimated in frequency (Gentleman and Sande, 1966): to the even bins, what is half a frame apart adds up, and
+    to the odd ones its difference; to every fourth again what is a quarter apart. So most products are of a half or a quarter of a frame.
+    """
+
+    early: Tensor
+    late: Tensor
 
     def __init__(self) -> None:
         super().__init__()
+        window = np.sin(np.pi * (np.arange(POINTS) + 0.5) / POINTS) ** 2  # Hann
+        self._register("early", window[:HOP])
+        self._register("late", window[HOP:])
         filters = mel_filters()
-        used = np.flatnonzero(filters.any(axis=0))
-        for name, values in zip(("cosines", "sines", "filters"), (*half_waves(used), filters[:, used].T), strict=True):
-            self.register_buffer(name, torch.tensor(values, dtype=torch.float32), persistent=False)
+        bins = np.flatnonzero(filters.any(axis=0))
+        for name, some, samples in (
+            ("odd", bins[bins % 2 == 1], HOP),
+            ("second", bins[bins % 4 == 2], HOP // 2),
+            ("fourth", bins[bins % 4 == 0], HOP // 2),
+        ):
+            self._register(f"{name}_waves", waves(some, samples))
+            self._register(f"{name}_filters", np.tile(filters[:, some].T, (2, 1)))
+
+    def _register(self, name: str, values: np.ndarray) -> None:
+        self.register_buffer(name, torch.tensor(values, dtype=torch.float32), persistent=False)
 
     def forward(self, audio: Tensor) -> Tensor:
-        """Level, spectrum, mel, logarithm."""
+        """Spectrum, mel, level, logarithm."""
         audio = audio - audio.mean(1, keepdim=True)
-        audio = audio / (audio.square().mean(1, keepdim=True).sqrt() + QUIETEST)
         blocks = audio.unflatten(1, (-1, HOP))
-        first, second = blocks[:, :-1], blocks[:, 1:].flip(2)  # the halves of each frame, the second one backwards
-        power = ((first + second) @ self.cosines).square() + ((first - second) @ self.sines).square()
-        return (power @ self.filters + FLOOR).log().transpose(1, 2) / 4
+        early, late = blocks[:, :-1] * self.early, blocks[:, 1:] * self.late  # the halves of each frame
+        even = early + late
+        first, last = even[..., : HOP // 2], even[..., HOP // 2 :]
+        power = self._energy("odd", early - late) + self._energy("second", first - last) + self._energy("fourth", first + last)
+        level = audio.square().mean(1)[:, None, None] + QUIETEST
+        return (power / level + FLOOR).log().transpose(1, 2) / 4
+
+    def _energy(self, bins: str, samples: Tensor) -> Tensor:
+        """What the filters hear in some bins."""
+        return (samples @ self.get_buffer(f"{bins}_waves")).square() @ self.get_buffer(f"{bins}_filters")
