@@ -2,6 +2,9 @@ BIN := .venv/bin
 # Tests of which no two share anything, and none takes the time of what it tests; the longest first.
 SIDE_BY_SIDE := $(addprefix tests/,$(addprefix serving/,test_release.py test_bad_versions.py test_drill.py test_record.py \
     speech tfserving torchserve) train_server windtunnel)
+# Tests of whole platforms, of which each process has its own.
+E2E := $(addprefix tests/e2e,/test_lenet5.py /test_speech.py /)
+PYTEST_TWICE := $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 .PHONY: help setup run images test test-containers bench-train bench-serve bench-judge bench-switch bench-speech bench-speech-swap bench-containers figures down
 
@@ -24,8 +27,9 @@ test: ## check and test everything
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/ctest --test-dir libtorch_cpp/build --output-on-failure
-	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder $(SIDE_BY_SIDE)
-	$(BIN)/pytest --ignore=tests/containers $(addprefix --ignore=,$(SIDE_BY_SIDE))
+	$(PYTEST_TWICE) $(SIDE_BY_SIDE)
+	$(PYTEST_TWICE) $(E2E)
+	$(BIN)/pytest --ignore=tests/containers --ignore=tests/e2e $(addprefix --ignore=,$(SIDE_BY_SIDE))
 
 test-containers: setup ## build the images, start everything as containers on a real Docker engine, and test it
 	@$(BIN)/pytest tests/containers --timeout=1500

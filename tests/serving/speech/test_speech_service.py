@@ -159,6 +159,13 @@ def test_suggestions_are_listed_and_taken_back(speech_server: SpeechServer) -> N
     refused(Code.INVALID_ARGUMENT, "state 'x'", lambda: suggestions(speech_server, "x"))
 
 
+def test_as_many_as_a_message_holds_are_taken_back_at_once(speech_server: SpeechServer) -> None:
+    speech_server.old.Train(TrainingRequest(label=5, audio_samples=tone(5, 0.321).tolist()))
+    everything = UndoSuggestionsRequest(ids=range(600_000))
+    assert everything.ByteSize() > 1_700_000
+    assert 5 in {each.label for each in speech_server.new.UndoSuggestions(everything, timeout=15).suggestions}
+
+
 def test_labels_model_health_and_reflection(speech_server: SpeechServer) -> None:
     assert [(each.label, each.word) for each in speech_server.new.ListLabels(ListLabelsRequest()).labels] == list(enumerate(WORDS))
     model = speech_server.new.GetModel(GetModelRequest())
