@@ -17,7 +17,7 @@ champion is rejected, with the reason |
 | `approve` | with `approve`: a person sees the gate's table and answers in Airflow |
 | `promote` | users get it: the server switches to it while it answers |
 | `fire_drill` | with `fire_drill`: a version broken on purpose must be turned away while the champion goes on answering |
-| `settle` | the suggestions are trained with now, or rejected with the version they led to, or wait again after a failure |
+| `settle` | the suggestions are trained with now, or rejected with the version they made worse, or wait again after a failure |
 | `report` | what came of the run: the comparison, the suggestions it used, the release |
 | `watcher` | fails the run if a step failed |
 
@@ -92,4 +92,4 @@ with DAG(
         *(evaluate, register, step("publish", name=NAME), step("verify", name=NAME, retries=0)),
         *(step("gate", "--margin", "{{ params.margin }}", name=NAME), approve, promote, fire_drill, settle, report),
     )
-    [claim, conditions, train, baseline, evaluate, register, promote, fire_drill] >> watcher
+    [claim, conditions, train, baseline, evaluate, register, promote, fire_drill, settle] >> watcher

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from windtunnel.registry import RegisteredVersion
@@ -10,10 +10,11 @@ from windtunnel.registry import RegisteredVersion
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the gate says, and why, in a sentence."""
+    """What the gate says, and why, in a sentence. `worse`: it was held against the champion, and is less accurate than it may be."""
 
     promote: bool
     reason: str
+    worse: bool = False
 
 
 def judge(challenger: RegisteredVersion, champion: RegisteredVersion | None, margin: float) -> Verdict:
@@ -41,6 +42,7 @@ def judge(challenger: RegisteredVersion, champion: RegisteredVersion | None, mar
             False,
             f"version {challenger.version} has accuracy {challenger.accuracy:.2%}, {100 * below:.2f} points below the champion's, may be "
             f"{100 * margin:.2f}; to promote it nevertheless: windtunnel deploy {challenger.name}@{challenger.version}",
+            worse=True,
         )
     return Verdict(True, f"accuracy {challenger.accuracy:.2%}, the champion's {champion.accuracy:.2%}")
 
@@ -68,7 +70,7 @@ def judge_speed(
     found = f"version {challenger.version} is slower than the champion: {', '.join(slower)}"
     if binding and verdict.promote:
         return Verdict(False, f"{found}; to promote it nevertheless: windtunnel deploy {challenger.name}@{challenger.version}")
-    return Verdict(verdict.promote, f"{verdict.reason}; warning: {found}")
+    return replace(verdict, reason=f"{verdict.reason}; warning: {found}")
 
 
 def tabulate(challenger: RegisteredVersion, champion: RegisteredVersion | None, verdict: Verdict) -> str:

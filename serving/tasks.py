@@ -8,6 +8,7 @@ import getpass
 import json
 import signal
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -98,7 +99,7 @@ def gate(
     verdict = judge(challenger, champion, margin)
     verdict = judge_speed(verdict, challenger, _comparisons(Run(run), challenger.name), speed_margin, speed_gate)
     file = Run(run).gate(framework)
-    write_json(file, {"promote": verdict.promote, "reason": verdict.reason})
+    write_json(file, asdict(verdict))
     write_atomically(file.with_suffix(".md"), tabulate(challenger, champion, verdict).encode())
     print(verdict.reason)
     if not verdict.promote:

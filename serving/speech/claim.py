@@ -4,12 +4,13 @@
     python -m serving.speech.claim settle --run DIR
 
 What is claimed belongs to the run until it is settled. A run that fails gives it back, one whose version users get has trained with
-it, and one whose version was turned away rejects it: whatever made it worse is not to come back.
+it, and one whose version is worse than the champion rejects it: whatever made it worse is not to come back. A version that the gate
+turned away for another reason says nothing of it: the run gives it back, and fails, for somebody has to decide before it is tried again.
 """
 
 import json
 import sys
-from collections import defaultdict
+from collections import Counter, defaultdict
 from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
@@ -24,6 +25,7 @@ from serving.speech.model import BATCH, Recognizer
 from serving.speech.models import read_wanted
 from serving.speech.silence import is_silence
 from windtunnel.clips import CLIP_SAMPLES, SAMPLE_RATE, WORDS, as_clip
+from windtunnel.errors import WindtunnelError
 from windtunnel.files import write_atomically, write_json
 from windtunnel.program import run_app
 from windtunnel.run import SKIPPED, Run
@@ -33,11 +35,14 @@ from windtunnel.wav import read_wav
 SHORTEST = SAMPLE_RATE // 5
 """Samples: the shortest of the words takes longer than 0.2 s to say."""
 
-SURE, UNLIKELY = 0.6, 0.02
-"""A suggestion is rejected where the champion gives its own word this probability at least, and the suggested one less. What it is less
-sure of is what it has to learn. Of words that a model trained on mini_speech_commands hears right it is as sure of 9 in 10; of those it
-hears wrong, of none.
+SURE = 0.7
+"""A suggestion is rejected where the champion gives another word this probability at least. What it is less sure of is what it has to
+learn. Of words of unseen speakers that a model trained on mini_speech_commands hears right it is so sure of 5 in 6; of those it hears
+wrong, of none.
 """
+
+MANY = 8
+"""Of who suggests so many, more than half of them other words to the champion, all are rejected: the rest will be as wrong."""
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 Directory = Annotated[Path, typer.Option(help="The run's directory.")]
@@ -81,14 +86,24 @@ def check(suggestions: list[Suggestion], clips: np.ndarray, lengths: list[int], 
         if len(labels[each.digest]) > 1:
             words = " and ".join(WORDS[label] for label in sorted(labels[each.digest]))
             reasons.setdefault(each.id, f"the same clip was suggested as {words}")
-    if recognizer is not None:
-        for start in range(0, len(clips), BATCH):
-            batch = np.stack([as_clip(clip) for clip in clips[start : start + BATCH]])
-            for each, probabilities in zip(suggestions[start : start + BATCH], recognizer(batch)[1], strict=True):
-                best = int(probabilities.argmax())
-                if probabilities[best] >= SURE and probabilities[each.label] < UNLIKELY:
-                    reason = f"disagreement: version {recognizer.number} hears {WORDS[best]} with probability {probabilities[best]:.2f}"
-                    reasons.setdefault(each.id, reason)
+    return (disagreements(suggestions, clips, recognizer) if recognizer is not None else {}) | reasons
+
+
+def disagreements(suggestions: list[Suggestion], clips: np.ndarray, recognizer: Recognizer) -> dict[int, str]:
+    """The reasons of those suggestions that are other words to a version, and of those whose sender is not believed, by id."""
+    reasons: dict[int, str] = {}
+    hears = f"disagreement: version {recognizer.number} hears"
+    for start in range(0, len(clips), BATCH):
+        batch = np.stack([as_clip(clip) for clip in clips[start : start + BATCH]])
+        for each, probabilities in zip(suggestions[start : start + BATCH], recognizer(batch)[1], strict=True):
+            best = int(probabilities.argmax())
+            if best != each.label and probabilities[best] >= SURE:
+                reasons[each.id] = f"{hears} {WORDS[best]} with probability {probabilities[best]:.2f}"
+    sent = Counter(each.peer for each in suggestions)
+    wrong = Counter(each.peer for each in suggestions if each.id in reasons)
+    for each in suggestions:
+        if each.peer and sent[each.peer] >= MANY and 2 * wrong[each.peer] > sent[each.peer]:
+            reasons.setdefault(each.id, f"{hears} other words in {wrong[each.peer]} of the {sent[each.peer]} suggestions of {each.peer}")
     return reasons
 
 
@@ -148,20 +163,25 @@ def settle(run: Directory) -> None:
     """Say what came of the run's suggestions."""
     here = Run(run)
     journal = open_journal(Config.of(load_settings()))
-    try:
-        reasons = {each["id"]: each["reason"] for each in json.loads(here.suggestions.read_text())["rejected"]}
-    except OSError:  # the run failed before it had looked at them
-        reasons = {}
-    gate = here.gate("pytorch")
+    taken = _read(here.suggestions, {"new": 0, "rejected": []})
+    verdict = _read(here.gate("pytorch"), {"promote": True, "worse": False})
+    reasons = {each["id"]: each["reason"] for each in taken["rejected"]}
     if here.released("pytorch").exists():
         count = len(journal.list(state="claimed", run=here.name)) - len(reasons)
         journal.settle(here.name, reasons)
         print(f"{count} suggestions are trained with, {len(reasons)} were rejected")
-    elif gate.exists() and not (verdict := json.loads(gate.read_text()))["promote"]:
+    elif verdict["worse"]:
         reject_all(journal, here, reasons, verdict["reason"])
     else:
         print(f"{journal.release(here.name)} suggestions wait again: no version was released")
     journal.purge()
+    if taken["new"] and not verdict["promote"] and not verdict["worse"]:
+        raise WindtunnelError(f"the version trained with {taken['new']} new suggestions was turned away: {verdict['reason']}")
+
+
+def _read(file: Path, without: dict[str, Any]) -> dict[str, Any]:
+    """What a task of the run has written as JSON; `without` where the run did not come so far."""
+    return json.loads(file.read_text()) if file.exists() else without
 
 
 def _about(each: Suggestion) -> dict[str, Any]:

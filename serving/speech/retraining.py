@@ -1,6 +1,7 @@
 """Retraining: when enough suggestions wait, Airflow is asked for a run of the DAG that trains with them, or else a process here does it.
 
-Never are there two at once, nor two tries within a minute, and after each failure in a row the pause doubles.
+Never are there two at once, nor two tries within a minute, and after each failure in a row the pause doubles. Suggestions that a run
+has claimed are waiting until it has settled them: if it is cut off, the next one takes them.
 """
 
 import asyncio
@@ -38,37 +39,31 @@ class Retraining(ABC):
     def __init__(self, config: Config, suggestions: Suggestions) -> None:
         """Begin nothing yet; `config` says how many suggestions are enough, and who retrains."""
         self._config, self._suggestions = config, suggestions
-        self._tried: datetime | None = None
+        self._next = datetime.now(UTC)  # before then nothing is tried
 
     async def follow(self) -> None:
         """Look, and have it retrained, for ever. What fails is said in the log, and tried again."""
         said = ""
         while True:
             try:
-                enough = await self._suggestions.waiting() >= self._config.samples_before_train
-                if enough and (found := await self._try()) != said:
-                    _log.info("%s", found)
-                    said = found
+                if datetime.now(UTC) >= self._next and await self._suggestions.waiting() >= self._config.samples_before_train:
+                    self._next = datetime.now(UTC) + PAUSE
+                    if (found := await self._try()) != said:
+                        _log.info("%s", found)
+                        said = found
             except (WindtunnelError, httpx.HTTPError) as error:
                 _log.error("the model was not retrained: %s", error)
             await asyncio.sleep(POLL_SECONDS)
 
     @abstractmethod
     async def _try(self) -> str:
-        """Have it retrained unless it is too early; returns what was done, or found, in a sentence."""
+        """Have it retrained, or find that it is too early; returns what was done, or found, in a sentence. May change `_next`."""
 
 
 class AirflowRetraining(Retraining):
     """Asks Airflow for runs. What was tried, and what came of it, Airflow remembers: also when this server is started again."""
 
     async def _try(self) -> str:
-        if self._tried is not None and datetime.now(UTC) - self._tried < PAUSE:
-            return "suggestions wait: Airflow was asked just now"
-        self._tried = datetime.now(UTC)
-        return await self._ask()
-
-    async def _ask(self) -> str:
-        """Ask for a run unless there is one, or was one just now; returns what was found, in a sentence."""
         runs_path = f"/api/v2/dags/{self._config.dag}/dagRuns"
         async with httpx.AsyncClient(base_url=str(self._config.airflow_url), timeout=ANSWER_SECONDS, trust_env=False) as http:
             http.headers["Authorization"] = f"Bearer {await self._log_in(http)}"
@@ -76,8 +71,10 @@ class AirflowRetraining(Retraining):
             if running := [run["dag_run_id"] for run in runs if run["state"] in ("queued", "running")]:
                 return f"suggestions wait for the end of run {running[0]}"
             failures = next((number for number, run in enumerate(runs) if run["state"] != "failed"), len(runs))
-            if runs and (wait := pause(failures)) > datetime.now(UTC) - datetime.fromisoformat(runs[0]["run_after"]):
-                return f"suggestions wait: the last run, {runs[0]['dag_run_id']}, {runs[0]['state']}, the next may begin {wait} after it"
+            if runs and (earliest := datetime.fromisoformat(runs[0]["run_after"]) + pause(failures)) > datetime.now(UTC):
+                self._next = earliest
+                last = f"the last run, {runs[0]['dag_run_id']}, has the state {runs[0]['state']}"
+                return f"suggestions wait until {earliest:%H:%M:%S} UTC: {last}"
             begun = await _json(http, "POST", runs_path, json={"logical_date": None, "conf": CONF})
             return f"Airflow trains with the suggestions: run {begun['dag_run_id']} of {self._config.dag}"
 
@@ -95,9 +92,7 @@ class LocalRetraining(Retraining):
         self._failures = 0
 
     async def _try(self) -> str:
-        if self._tried is not None and (wait := pause(self._failures)) > datetime.now(UTC) - self._tried:
-            return f"suggestions wait: the next retraining may begin {wait} after the last one"
-        self._tried = datetime.now(UTC)
+        began = datetime.now(UTC)
         _log.info("the model is retrained by a process beside this one")
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "serving.speech.local"), stdin=PIPE, stdout=PIPE, stderr=STDOUT, start_new_session=True
@@ -108,11 +103,11 @@ class LocalRetraining(Retraining):
             os.killpg(process.pid, signal.SIGTERM)
             await process.wait()
             raise
-        said = printed.decode(errors="replace").strip()
-        if process.returncode not in (0, SKIPPED):
-            self._failures += 1
+        said, failed = printed.decode(errors="replace").strip(), process.returncode not in (0, SKIPPED)
+        self._failures = self._failures + 1 if failed else 0
+        self._next = began + pause(self._failures)
+        if failed:
             raise WindtunnelError(f"the process ended with status {process.returncode}: {said[-1000:]}")
-        self._failures = 0
         return f"retrained: {said}"
 
 

@@ -28,8 +28,8 @@ class Suggestions:
         return await self._run(self._journal.list, peer, state)
 
     async def waiting(self) -> int:
-        """How many no run has claimed."""
-        return len(await self._run(self._journal.waiting))
+        """How many no run has settled."""
+        return len(await self._run(self._journal.waiting)) + len(await self._run(self._journal.list, None, "claimed"))
 
     async def undo(self, ids: Sequence[int], peer: str) -> Found:
         """Take suggestions of a peer's back; returns those that were."""

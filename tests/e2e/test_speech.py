@@ -1,12 +1,19 @@
-"""The closed loop on a real platform: a model is released, users suggest, and the server has it retrained and replaced while it answers."""
+"""The closed loop on a real platform: a model is released, users suggest, and the server has it retrained and replaced while it answers.
+
+The tests are one story: each begins where the one before has ended.
+"""
 
 import os
+import re
 import subprocess
 import sys
 import threading
+from contextlib import contextmanager, suppress
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import grpc
+import psutil
 import pytest
 
 from serving.speech.protos.dlserver_pb2 import InferenceRequest, TrainingRequest
@@ -23,6 +30,7 @@ from windtunnel.wav import wav_bytes
 
 CLIENT = str(Path(sys.executable).parent / "dlserver_testclient")
 ENOUGH = 100  # suggestions
+TRAINER = "train_server.speech_commands.pytorch"
 
 
 @pytest.fixture(scope="module")
@@ -88,44 +96,111 @@ def test_the_command_line_asks_and_lists(platform, run, tmp_path):
     assert platform.json("suggestions") == {"suggestions": [], "retraining": None}
 
 
-def test_suggestions_alone_have_the_model_retrained_and_replaced_while_it_answers(platform, run, channel):
-    old, speech = DLServerStub(channel), SpeechStub(channel)
+@contextmanager
+def users(channel):
+    """Two of them, who ask all along; every answer must be right."""
     stop, wrong = threading.Event(), []
+    clips = [tone(word, 3000 + word).tolist() for word in range(8)]
 
     def ask():
-        clips = [tone(word, 3000 + word).tolist() for word in range(8)]
         while not stop.is_set():
             for word, clip in enumerate(clips):
-                found = old.Infer(InferenceRequest(audio_samples=clip), timeout=10).label
+                try:
+                    found = DLServerStub(channel).Infer(InferenceRequest(audio_samples=clip), timeout=10).label
+                except grpc.RpcError as error:
+                    found = error
                 if found != word:
                     wrong.append((word, found))
                 stop.wait(0.02)
 
-    users = [threading.Thread(target=ask) for _ in range(2)]
-    for each in users:
+    threads = [threading.Thread(target=ask) for _ in range(2)]
+    for each in threads:
         each.start()
     try:
-        for number in range(ENOUGH):
-            old.Train(TrainingRequest(label=number % 8, audio_samples=tone(number % 8, 1000 + number).tolist()), timeout=30)
-        wait_for(lambda: champion(channel) == 2, 240)
-        trained = wait_for(lambda: speech.ListSuggestions(ListSuggestionsRequest(state="trained")).suggestions, 60)
+        yield
     finally:
         stop.set()
-        for each in users:
+        for each in threads:
             each.join()
-    assert len(trained) == ENOUGH
     assert wrong == []
-    wanted = f"{ENOUGH} new suggestions trained with, 0 of earlier runs, 0 rejected"
-    wait_for(lambda: any(wanted in text for text in reports(platform)), 60)
+
+
+def suggest(channel, seed, shift=0):
+    """As many clips as have the model retrained; each is said to be the word that comes so many places after its own."""
+    for number in range(ENOUGH):
+        clip = tone(number % 8, seed + number).tolist()
+        DLServerStub(channel).Train(TrainingRequest(label=(number + shift) % 8, audio_samples=clip), timeout=30)
+
+
+def suggestions(channel, state):
+    return SpeechStub(channel).ListSuggestions(ListSuggestionsRequest(state=state)).suggestions
+
+
+def asked(platform):
+    """The runs that the server has asked for, the earliest first."""
+    log = (platform.settings.logs / "platform.log").read_text()
+    return re.findall(r"Airflow trains with the suggestions: run (\S+) of speech_commands", log)
+
+
+def kill_trainer(platform):
+    """Kill the process that trains, once it has trained for an epoch."""
+
+    def training():
+        for process in platform.processes():
+            with suppress(psutil.Error):
+                if TRAINER in process.cmdline():
+                    return process
+        return None
+
+    wait_for(lambda: list(platform.settings.runs.glob("speech_commands/*/pytorch.partial/metrics.jsonl")), 120)
+    trainer = wait_for(training, 60)
+    trainer.kill()
+    psutil.wait_procs([trainer], timeout=10)
 
 
 def reports(platform):
     return [file.read_text() for file in platform.settings.runs.glob("speech_commands/*/report.txt")]
 
 
+def test_a_retraining_that_is_killed_costs_users_nothing_and_is_tried_again_later(platform, run, channel):
+    airflow = Airflow(platform.settings)
+    with users(channel):
+        suggest(channel, 1000)
+        for _ in range(2):  # Airflow tries the task once more by itself
+            kill_trainer(platform)
+        (first,) = asked(platform)
+        wait_for(lambda: airflow.run("speech_commands", first).state == "failed", 120)
+        assert len(suggestions(channel, "received")) == ENOUGH
+        assert champion(channel) == 1
+        second = wait_for(lambda: asked(platform)[1:], 180)[0]
+    began, again = (datetime.fromisoformat(each.removeprefix("manual__")) for each in (first, second))
+    assert again - began >= timedelta(minutes=2)
+
+
+def test_suggestions_alone_have_the_model_retrained_and_replaced_while_it_answers(platform, channel):
+    with users(channel):
+        wait_for(lambda: champion(channel) == 2, 240)
+        trained = wait_for(lambda: suggestions(channel, "trained"), 60)
+    assert len(trained) == ENOUGH
+    wanted = f"{ENOUGH} new suggestions trained with, 0 of earlier runs, 0 rejected"
+    wait_for(lambda: any(wanted in text for text in reports(platform)), 60)
+
+
+def test_suggestions_that_call_every_word_another_are_rejected_and_the_champion_stays(platform, channel):
+    with users(channel):
+        suggest(channel, 5000, shift=3)
+        poisoned = wait_for(lambda: suggestions(channel, "rejected"), 150)
+        wait_for(lambda: any("There was nothing new to train with: the model stays as it is." in text for text in reports(platform)), 60)
+    assert len(poisoned) == ENOUGH
+    assert all(each.reason.startswith("disagreement: version 2 hears ") for each in poisoned)
+    assert champion(channel) == 2
+    assert len(asked(platform)) == 3  # one try, and none again
+
+
 def test_suggestions_are_taken_back_and_the_model_is_trained_without_them(platform, channel):
     trained = platform.json("suggestions", "--state", "trained")["suggestions"]
-    done = platform.json("suggestions", "--run", trained[0]["run"], "--undo")
+    taken = ("suggestions", "--run", trained[0]["run"])
+    done = platform.json(*taken, "--undo")
     assert [each["id"] for each in done["suggestions"]] == [each["id"] for each in trained]
-    assert {each["state"] for each in platform.json("suggestions")["suggestions"]} == {"undone"}
+    assert {each["state"] for each in platform.json(*taken)["suggestions"]} == {"undone"}
     assert Airflow(platform.settings).run("speech_commands", done["retraining"]).state in ("queued", "running")

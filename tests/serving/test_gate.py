@@ -40,7 +40,8 @@ def test_the_first_version_passes():
     ],
 )
 def test_a_challenger_may_be_worse_by_the_margin(accuracy, margin, promote):
-    assert judge(version(2, accuracy), version(1, 0.9910), margin).promote is promote
+    verdict = judge(version(2, accuracy), version(1, 0.9910), margin)
+    assert (verdict.promote, verdict.worse) == (promote, not promote)
 
 
 def test_the_reason_names_the_numbers_and_the_way_past_the_gate():
@@ -51,7 +52,7 @@ def test_the_reason_names_the_numbers_and_the_way_past_the_gate():
 
 def test_accuracies_on_different_data_are_not_compared():
     verdict = judge(version(2, 0.99), version(1, 0.9, data="e" * 64), 1.0)
-    assert not verdict.promote
+    assert (verdict.promote, verdict.worse) == (False, False)
     assert "different data" in verdict.reason
 
 
@@ -86,9 +87,10 @@ def test_a_slower_challenger_is_warned_of_or_with_the_gate_stays_one(comparisons
 
 
 def test_a_fast_challenger_that_is_worse_stays_one():
-    worse = Verdict(False, "it is worse")
+    worse = Verdict(False, "it is worse", worse=True)
     assert judge_speed(worse, version(2, 0.9), [], 0.1, binding=True) == worse
-    assert not judge_speed(worse, version(2, 0.9), [compared(0.8)], 0.1, binding=True).promote
+    slower = judge_speed(worse, version(2, 0.9), [compared(0.8)], 0.1, binding=True)
+    assert (slower.promote, slower.worse) == (False, True)
 
 
 def test_the_table_shows_both():

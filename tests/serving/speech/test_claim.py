@@ -45,7 +45,7 @@ def program(settings, verb, run, *flags, status=0):
     command = [sys.executable, "-m", "serving.speech.claim", verb, "--run", str(run.directory), *flags]
     done = subprocess.run(command, cwd=ROOT, env=os.environ | settings.variables, capture_output=True, text=True, timeout=60)
     assert done.returncode == status, done.stdout + done.stderr
-    return done.stdout
+    return done.stdout + done.stderr
 
 
 def states(journal):
@@ -90,13 +90,43 @@ def test_what_passes_the_checks_is_trained_with_and_the_rest_is_rejected_with_it
     assert ([each["id"] for each in taken["accepted"]], taken["new"]) == ([good[0].id, unsure.id, new.id], 1)
 
 
-def test_a_version_that_is_turned_away_takes_its_suggestions_with_it(settings, journal):
+def test_nothing_is_believed_of_who_mostly_suggests_other_words_than_are_heard(settings, journal, champion):
+    clips = {level: [as_pcm(tone(word, level)) for word in range(8)] for level in (0.1, 0.2)}
+    poisoned = [journal.add((word + 1) % 8, clip, "bob") for word, clip in enumerate(clips[0.1])]
+    with_them = [journal.add(word, clip, "bob") for word, clip in enumerate(clips[0.2][:7])]
+    mostly_right = [journal.add(word, as_pcm(tone(word, 0.3)), "ann") for word in range(7)]
+    slip = journal.add(3, as_pcm(tone(7)), "ann")
+
+    program(settings, "claim", run_of(settings))
+    taken = json.loads(run_of(settings).suggestions.read_text())
+    assert [each["id"] for each in taken["accepted"]] == [each.id for each in mostly_right]
+    reasons = {each["id"]: each["reason"] for each in taken["rejected"]}
+    assert set(reasons) == {each.id for each in (*poisoned, *with_them, slip)}
+    assert {reasons[each.id] for each in with_them} == {"disagreement: version 3 hears other words in 8 of the 15 suggestions of bob"}
+
+
+def test_a_version_that_is_worse_takes_its_suggestions_with_it(settings, journal):
     kept = journal.add(1, as_pcm(tone(1)), "ann")
     run = run_of(settings)
     program(settings, "claim", run)
-    write_json(run.gate("pytorch"), {"promote": False, "reason": "worse"})
+    write_json(run.gate("pytorch"), {"promote": False, "reason": "worse by far", "worse": True})
     program(settings, "settle", run)
-    assert states(journal) == {kept.id: ("rejected", "the version trained with it was turned away: worse")}
+    assert states(journal) == {kept.id: ("rejected", "the version trained with it was turned away: worse by far")}
+
+
+def test_a_version_that_cannot_be_compared_gives_its_suggestions_back_and_somebody_is_called(settings, journal):
+    kept = journal.add(1, as_pcm(tone(1)), "ann")
+    run = run_of(settings)
+    program(settings, "claim", run)
+    write_json(run.gate("pytorch"), {"promote": False, "reason": "tested on different data", "worse": False})
+    for _ in range(2):  # Airflow tries the task again
+        assert "1 new suggestions was turned away: tested on different data" in program(settings, "settle", run, status=1)
+        assert states(journal) == {kept.id: ("received", None)}
+    empty = run_of(settings, "by-hand")
+    journal.undo([kept.id])
+    program(settings, "claim", empty)
+    write_json(empty.gate("pytorch"), {"promote": False, "reason": "tested on different data", "worse": False})
+    program(settings, "settle", empty)  # nobody's suggestions wait for a decision
 
 
 def test_a_run_that_fails_gives_its_suggestions_back(settings, journal):

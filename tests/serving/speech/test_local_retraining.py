@@ -1,21 +1,38 @@
 """Retraining without Airflow: a real server, a real trainer, recordings that are quick to learn."""
 
+import itertools
+import subprocess
+import sys
+
 import pytest
 
+from serving.speech.claim import SURE, champion
+from serving.speech.config import read_config
+from serving.speech.journal import open_journal
+from serving.speech.models import MODELS
 from serving.speech.protos.dlserver_pb2 import InferenceRequest, TrainingRequest
 from serving.speech.protos.speech_pb2 import GetModelRequest, ListSuggestionsRequest
 from tests.serving.speech.running_speech import running
 from tests.tones import tone, tones_archive
 from tests.waiting import wait_for
-from windtunnel.clips import WORDS
+from windtunnel.clips import WORDS, as_clip
+from windtunnel.settings import ROOT
+
+POISONED = 200
 
 
-@pytest.fixture
-def recordings(tmp_path):
-    folder = tmp_path / "recordings"
-    folder.mkdir()
-    (folder / "mini_speech_commands.zip").write_bytes(tones_archive())
-    return folder
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    """A server that began without a model, and answers with what suggestions alone had it train."""
+    folder = tmp_path_factory.mktemp("retrained")
+    recordings = folder / "recordings"
+    recordings.mkdir()
+    (recordings / "mini_speech_commands.zip").write_bytes(tones_archive())
+    with running(folder, SamplesBeforeTrain="8", BaseSamplesPath=str(recordings)) as server:
+        suggest(server)
+        wait_for(lambda: server.new.GetModel(GetModelRequest()).champion == 1, 240, server.log)
+        wait_for(lambda: set(states(server)) == {"trained"}, 20, server.log)
+        yield server
 
 
 def suggest(server):
@@ -27,15 +44,35 @@ def states(server):
     return [each.state for each in server.new.ListSuggestions(ListSuggestionsRequest()).suggestions]
 
 
-def test_suggestions_alone_make_a_server_without_a_model_answer(tmp_path, recordings):
-    with running(tmp_path, SamplesBeforeTrain="8", BaseSamplesPath=str(recordings)) as server:
-        suggest(server)
-        wait_for(lambda: server.new.GetModel(GetModelRequest()).champion == 1, 240, server.log)
-        wait_for(lambda: set(states(server)) == {"trained"}, 20, server.log)
-        heard = [server.old.Infer(InferenceRequest(audio_samples=tone(word, 2000).tolist())).label for word in range(len(WORDS))]
-        assert sum(label == word for word, label in enumerate(heard)) >= 7
-        assert not (tmp_path / "retraining").exists()
-        assert {file.name for file in server.models.iterdir()} >= {"1", "models.json"}
+def test_suggestions_alone_make_a_server_without_a_model_answer(server):
+    heard = [server.old.Infer(InferenceRequest(audio_samples=tone(word, 2000).tolist())).label for word in range(len(WORDS))]
+    assert sum(label == word for word, label in enumerate(heard)) >= 7
+    assert not (server.folder / "retraining").exists()
+    assert {file.name for file in server.models.iterdir()} >= {"1", MODELS}
+
+
+def test_poison_that_passes_the_checks_is_rejected_with_the_version_it_made_worse(server):
+    """It is of many senders who know the champion: they choose clips that it is not sure of, and call each another word."""
+    server.stop()  # so that it does not retrain itself meanwhile
+    config = read_config(server.folder / "server.ini")
+    before, wanted = champion(config), (config.models / MODELS).read_bytes()
+
+    def unsure(number):
+        return before(as_clip(tone(number % 8, 5000 + number))[None])[1].max() < SURE
+
+    journal = open_journal(config)
+    for number in itertools.islice(filter(unsure, itertools.count()), POISONED):
+        journal.add((number + 3) % 8, tone(number % 8, 5000 + number), f"sender {number}")
+
+    command = [sys.executable, "-m", "serving.speech.local"]
+    done = subprocess.run(command, cwd=ROOT, input=config.model_dump_json(), capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"{POISONED} suggestions claimed: {POISONED} to train with, 0 rejected" in done.stdout
+    assert f"all {POISONED} suggestions are rejected: accuracy " in done.stdout
+    rejected = journal.list(state="rejected")
+    assert len(rejected) == POISONED
+    assert all("turned away: accuracy" in each.reason for each in rejected)
+    assert (config.models / MODELS).read_bytes() == wanted
 
 
 def test_a_retraining_that_fails_gives_its_suggestions_back_and_leaves_the_server_alone(tmp_path):
@@ -45,3 +82,13 @@ def test_a_retraining_that_fails_gives_its_suggestions_back_and_leaves_the_serve
         assert "nowhere/mini_speech_commands.zip cannot be read" in server.log()
         assert set(states(server)) == {"received"}
         assert server.process.poll() is None
+
+
+def test_suggestions_of_a_run_that_was_cut_off_are_trained_with_all_the_same(tmp_path):
+    with running(tmp_path, SamplesBeforeTrain="100") as server:
+        suggest(server)
+    config = read_config(tmp_path / "server.ini")
+    assert len(open_journal(config).claim("cut-off")) == len(WORDS)
+    with running(tmp_path, SamplesBeforeTrain="8", BaseSamplesPath=str(tmp_path / "nowhere")) as server:
+        wait_for(lambda: "the model was not retrained" in server.log(), 60, server.log)
+        assert set(states(server)) == {"received"}
