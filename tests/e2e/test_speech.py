@@ -77,7 +77,7 @@ def test_a_run_trains_compares_and_releases(platform, run, channel):
     assert champion(channel) == result["version"]["version"] == 1
     page = (run_directory(platform.settings.home, "speech_commands", run["run_id"]) / "report.html").read_text()
     assert "Before and after" in page
-    assert page.count("<svg ") == 3
+    assert page.count("<svg ") == 4
     (known,) = platform.json("models")
     assert (known["name"], known["served"], known["aliases"]) == ("speech-commands", "to users", ["champion"])
 

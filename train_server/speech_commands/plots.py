@@ -1,16 +1,20 @@
-"""The plots of a run of `speech_commands`, for its report."""
+"""The plots of a run of `speech_commands`, for its report, and of the clips themselves, for the notebook."""
 
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from train_server.plots import COLOURS, OTHER, Plot
-from windtunnel.clips import WORDS
+from windtunnel.clips import CLIP_SAMPLES, FULL_SCALE, SAMPLE_RATE, WORDS
 
+KINDS = (COLOURS["libtorch"], COLOURS["pytorch"], "#999999")  # of clips: heard right, heard wrong, no command
 SHADES = ("#999999", OTHER, COLOURS["libtorch"])  # of the tutorial's network, before, after
 
 
@@ -49,17 +53,73 @@ def plots(evaluation: dict[str, Any], version: Path) -> list[Plot]:
                 colour = "white" if shares[row, column] > 0.5 else "black"
                 axes.text(column, row, str(count), ha="center", va="center", fontsize=8, color=colour)
 
-    def learned(axes: Axes) -> None:
-        epochs = [line["epoch"] for line in lines]
-        axes.plot(epochs, [line["accuracy"] for line in lines], color=SHADES[-1], marker="o", markersize=3)
-        axes.set(xlabel="epoch", ylabel="test accuracy")
+    def against_epoch(axes: Axes, name: str) -> None:
+        axes.plot([line["epoch"] for line in lines], [line[name] for line in lines], color=SHADES[-1], marker="o", markersize=3)
+        axes.set_xlabel("epoch")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+
+    def loss(axes: Axes) -> None:
+        against_epoch(axes, "loss")
+        axes.set_ylabel("training loss")
+
+    def learned(axes: Axes) -> None:
+        against_epoch(axes, "accuracy")
+        axes.set_ylabel("test accuracy")
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.0%}"))
 
     by_level = "As recorded (×1), ten times softer, and three times louder; higher is better."
     by_word = "Clips by the word that was said, a row each, and the one that was heard."
+    by_epoch = (
+        "Mean cross-entropy of each epoch. Clips are varied, mixed in pairs and joined by what is no command: it cannot come near zero."
+    )
     return [
         Plot("accuracies", "Accuracy by level", by_level, accuracies),
         Plot("confused", "What the new version confuses", by_word, confused),
+        Plot("loss", "Training loss by epoch", by_epoch, loss),
         Plot("learned", "Test accuracy by epoch", "Of the moving average of the weights, which is what is exported.", learned),
     ]
+
+
+def certainty(best: Mapping[str, np.ndarray], limit: float) -> Plot:
+    """How sure a version is of what it hears.
+
+    Args:
+        best: the highest probability, 0..1, of each clip (N), by what the clips are; three kinds at most.
+        limit: the probability below which a clip is rejected.
+    """
+
+    def draw(axes: Axes) -> None:
+        shares = [np.full(len(values), 1 / max(1, len(values))) for values in best.values()]
+        axes.hist(list(best.values()), bins=20, range=(0, 1), weights=shares, label=list(best), color=KINDS[: len(best)])
+        axes.axvline(limit, color="black", linestyle="--", linewidth=1)
+        axes.annotate("rejected ", (limit, 0.97), xycoords=("data", "axes fraction"), ha="right", va="top", fontsize=9)
+        axes.set(xlabel="probability of the likeliest word", ylabel="share of the clips", xlim=(0, 1))
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.0%}"))
+        axes.legend(ncols=len(best), loc="lower center", bbox_to_anchor=(0.5, 1), fontsize=9)
+
+    caption = f"Clips by the probability of the word they are taken for; what is left of {limit:.2f} is taken for no command."
+    return Plot("certainty", "How sure it is", caption, draw)
+
+
+def draw_clips(figure: Figure, clips: np.ndarray, features: np.ndarray, titles: Sequence[str]) -> None:
+    """Clips beside each other: the waveform of each, and below it what the network is given of it.
+
+    Args:
+        figure: an empty one.
+        clips: int16 (N,16000).
+        features: log-mel energies (N,M,T).
+        titles: of the clips (N).
+    """
+    waveforms, spectrograms = figure.subplots(2, len(clips), sharex=True, sharey="row", squeeze=False, height_ratios=(1, 2))
+    for axes, clip, title in zip(waveforms, clips, titles, strict=True):
+        axes.plot(np.arange(len(clip)) / SAMPLE_RATE, clip / FULL_SCALE, color=SHADES[-1], linewidth=0.5)
+        axes.set_title(title)
+    shade = Normalize(features.min(), features.max())
+    for axes, energies in zip(spectrograms, features, strict=True):
+        whole = (0, CLIP_SAMPLES / SAMPLE_RATE, 0, len(energies))
+        axes.imshow(energies, origin="lower", extent=whole, aspect="auto", interpolation="nearest", norm=shade)
+        axes.grid(False)
+        axes.set_xticks((0, 0.5, 1), ("0", "0.5", "1"))
+        axes.set_xlabel("time, s")
+    waveforms[0].set_ylabel("amplitude")
+    spectrograms[0].set_ylabel("mel band")
