@@ -143,7 +143,7 @@ evaluation = {
     "dataset": recordings.name,
     "clips": len(clips),
     "speakers": len(set(recordings.speakers[parts == "test"])),
-    "versions": {"trained here": evaluate(version, clips, labels)},
+    "versions": [{"name": "trained here"} | evaluate(version, clips, labels)],
 }
 print(render(tabulate(evaluation)), end="")
 
@@ -166,7 +166,7 @@ heard, sure = answers.argmax(1), answers.max(1)
 right = heard == labels
 kinds = {"heard right": sure[right], "taken for another word": sure[~right], "played backwards": backwards.max(1)}
 
-plot = certainty(kinds, evaluation["versions"]["trained here"]["reject_below"])
+plot = certainty(kinds, evaluation["versions"][0]["reject_below"])
 figure, axes = plt.subplots(figsize=(7, 3.6), layout="constrained")
 plot.draw(axes)
 display(Markdown(plot.caption), figure)

@@ -39,6 +39,21 @@ class Platform:
     def json(self, *arguments, status=0):
         return json.loads(self.windtunnel(*arguments, "--json", status=status).stdout)
 
+    def here(self, text):
+        """A text of the README with the addresses and the home of this platform in place of the documented ones."""
+        for name, field in Settings.model_fields.items():
+            if name.endswith("_port"):
+                text = text.replace(f"127.0.0.1:{field.default}", f"127.0.0.1:{getattr(self.settings, name)}")
+        return text.replace(".windtunnel/", f"{self.settings.home}/")
+
+    def typed(self, command, directory):
+        """What a command of a shell prints that a person types in a directory, with the project's virtual environment active."""
+        path = f"{Path(sys.executable).parent}:/usr/local/bin:/usr/bin:/bin"
+        command = ["bash", "-euc", command] if isinstance(command, str) else command
+        done = subprocess.run(command, cwd=directory, env=self.environment | {"PATH": path}, capture_output=True, text=True, timeout=120)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
     def processes(self):
         """Every process that has been given this home, found without the platform's help."""
         found = []

@@ -5,12 +5,11 @@ The tests are one story: each begins where the one before has ended.
 
 import os
 import re
-import subprocess
+import shlex
 import sys
 import threading
 from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
-from pathlib import Path
 
 import grpc
 import psutil
@@ -25,12 +24,17 @@ from tests.tones import tone, tones_archive
 from tests.waiting import wait_for
 from windtunnel.airflow import Airflow
 from windtunnel.clips import WORDS
-from windtunnel.settings import run_directory
+from windtunnel.settings import ROOT, run_directory
 from windtunnel.wav import wav_bytes
 
-CLIENT = str(Path(sys.executable).parent / "dlserver_testclient")
 ENOUGH = 100  # suggestions
 TRAINER = "train_server.speech_commands.pytorch"
+
+
+SECTION = (ROOT / "README.md").read_text().split("## Spoken commands")[1].split("\n## ")[0]
+COMMANDS = [line.split(" # ")[0].strip() for line in SECTION.split("```sh\n")[1].split("```")[0].splitlines()]
+RUN, ASK, SUGGEST, LIST, UNDO, ROLL_BACK = COMMANDS
+EXAMPLE = SECTION.split("```python\n")[1].split("```")[0]
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +58,7 @@ def platform(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def run(platform):
-    return platform.json("run", "speech_commands", "--param", "epochs=15", "--param", "batch_size=16", "--param", "fire_drill=true")
+    return platform.json(*shlex.split(RUN)[1:], "--param", "epochs=15", "--param", "batch_size=16", "--param", "fire_drill=true")
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +77,7 @@ def test_a_run_trains_compares_and_releases(platform, run, channel):
     result = run["result"]
     assert result["version"]["release"] == "champion on speech"
     assert result["version"]["accuracy"] > 0.9
-    assert set(result["evaluation"]["versions"]) == {"tutorial's network", "after (challenger)"}
+    assert [each["name"] for each in result["evaluation"]["versions"]] == ["tutorial's network", "after (challenger)"]
     assert champion(channel) == result["version"]["version"] == 1
     page = (run_directory(platform.settings.home, "speech_commands", run["run_id"]) / "report.html").read_text()
     assert "Before and after" in page
@@ -83,10 +87,10 @@ def test_a_run_trains_compares_and_releases(platform, run, channel):
 
 
 @pytest.mark.parametrize("word", ["down", "yes"])
-def test_the_old_client_is_answered(platform, run, word):
-    wav = wav_bytes(tone(WORDS.index(word), 2000))
-    done = subprocess.run([CLIENT, platform.settings.speech_grpc], input=wav, capture_output=True, timeout=60)
-    assert (done.stdout.decode(), done.stderr.decode()) == (f"{word}\n", "")
+def test_the_old_client_is_answered(platform, run, tmp_path, word):
+    (tmp_path / "clip.wav").write_bytes(wav_bytes(tone(WORDS.index(word), 2000)))
+    assert platform.typed(platform.here(ASK), tmp_path) == f"{word}\n"
+    assert platform.typed([sys.executable, "-c", platform.here(EXAMPLE)], tmp_path).startswith(f"{word} {{'down': ")
 
 
 def test_the_command_line_asks_and_lists(platform, run, tmp_path):
@@ -199,8 +203,17 @@ def test_suggestions_that_call_every_word_another_are_rejected_and_the_champion_
 
 def test_suggestions_are_taken_back_and_the_model_is_trained_without_them(platform, channel):
     trained = platform.json("suggestions", "--state", "trained")["suggestions"]
-    taken = ("suggestions", "--run", trained[0]["run"])
+    taken = shlex.split(UNDO.replace("speech_commands/manual__…", trained[0]["run"]))[1:]
+    assert taken.pop() == "--undo"
     done = platform.json(*taken, "--undo")
     assert [each["id"] for each in done["suggestions"]] == [each["id"] for each in trained]
     assert {each["state"] for each in platform.json(*taken)["suggestions"]} == {"undone"}
     assert Airflow(platform.settings).run("speech_commands", done["retraining"]).state in ("queued", "running")
+
+
+def test_users_get_the_version_before_and_a_suggestion_is_listed(platform, channel, tmp_path):
+    platform.typed(ROLL_BACK, tmp_path)
+    assert champion(channel) == 1
+    (tmp_path / "clip.wav").write_bytes(wav_bytes(tone(WORDS.index("left"), 9000)))
+    platform.typed(platform.here(SUGGEST), tmp_path)
+    assert re.search(r"\bleft\b.*\breceived\b", platform.typed(LIST, tmp_path))

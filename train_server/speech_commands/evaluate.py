@@ -70,11 +70,11 @@ def tabulate(result: dict[str, Any]) -> Table:
     headings = [f"accuracy{'' if gain == 1 else f' at ×{gain:g}'}" for gain in GAINS]
     for heading in (*headings, "weakest word", "words rejected", "unknown rejected"):
         table.add_column(heading, justify="right")
-    for name, found in result["versions"].items():
+    for found in result["versions"]:
         word = min(found["recall"], key=found["recall"].__getitem__)
         shares = [f"{found['accuracy'][f'{gain:g}']:.2%}" for gain in GAINS]
         weakest = f"{word} {found['recall'][word]:.1%}"
-        table.add_row(name, *shares, weakest, f"{found['rejected_words']:.1%}", f"{found['rejected_unknown']:.1%}")
+        table.add_row(found["name"], *shares, weakest, f"{found['rejected_words']:.1%}", f"{found['rejected_unknown']:.1%}")
     return table
 
 
@@ -88,13 +88,13 @@ def main(run: Annotated[Path, typer.Option(help="The run's directory.")]) -> Non
         "dataset": recordings.name,
         "clips": len(clips),
         "speakers": len({speaker for speaker in recordings.speakers if part_of(speaker) == "test"}),
-        "versions": {name: evaluate(directory, clips, labels) for name, directory in directories.items() if directory.exists()},
+        "versions": [{"name": name} | evaluate(each, clips, labels) for name, each in directories.items() if each.exists()],
     }
     text = render(tabulate(result))
     write_json(here.evaluation, result)
     write_atomically(here.evaluation.with_suffix(".txt"), text.encode())
     print(text)
-    after = result["versions"]["after (challenger)"]
+    after = result["versions"][-1]
     figures = {f"accuracy_gain_{gain}": value for gain, value in after["accuracy"].items()}
     figures |= {name: after[name] for name in ("rejected_words", "rejected_unknown")}
     settings = load_settings()

@@ -26,15 +26,16 @@ def plots(evaluation: dict[str, Any], version: Path) -> list[Plot]:
         version: the new version's directory.
     """
     versions = evaluation["versions"]
-    confusion = np.array(list(versions.values())[-1]["confusion"])
+    confusion = np.array(versions[-1]["confusion"])
     lines = [json.loads(line) for line in (version / "metrics.jsonl").read_text().splitlines()]
 
     def accuracies(axes: Axes) -> None:
         gains = ("0.1", "1", "3")
         width = 0.8 / len(versions)
-        for number, (name, found) in enumerate(versions.items()):
+        for number, found in enumerate(versions):
             places = np.arange(len(gains)) + (number - (len(versions) - 1) / 2) * width
-            bars = axes.bar(places, [found["accuracy"][gain] for gain in gains], width, label=name, color=SHADES[number - len(versions)])
+            shares = [found["accuracy"][gain] for gain in gains]
+            bars = axes.bar(places, shares, width, label=found["name"], color=SHADES[number - len(versions)])
             axes.bar_label(bars, fmt=lambda value: f"{value:.1%}", fontsize=8)
         axes.set_xticks(range(len(gains)), [f"×{gain}" for gain in gains])
         axes.set(xlabel="level", ylabel="test accuracy", ylim=(0, 1.1))

@@ -44,7 +44,7 @@ def test_it_hears_the_same_at_every_level(version, tones):
     assert result["accuracy"]["0.1"] == pytest.approx(result["accuracy"]["1"], abs=0.03)
     assert result["accuracy"]["3"] > 0.85
     assert np.sum(result["confusion"]) == len(labels)
-    text = render(tabulate({"clips": len(clips), "speakers": 9, "dataset": "tones", "versions": {"after": result}}))
+    text = render(tabulate({"clips": len(clips), "speakers": 9, "dataset": "tones", "versions": [{"name": "after"} | result]}))
     assert f"{result['accuracy']['1']:.2%}" in text
 
 
