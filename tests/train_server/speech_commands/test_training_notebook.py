@@ -1,4 +1,4 @@
-"""The notebook that trains, run from top to bottom as a person would, but on a few tones and for one epoch."""
+"""The notebook that trains, run from top to bottom as a person would, but on a few tones and for a few epochs."""
 
 import re
 
@@ -12,7 +12,7 @@ from windtunnel.settings import ROOT
 
 NOTEBOOK = ROOT / "notebooks/speech_commands_training.ipynb"
 PLOTS = 1 + 4 + 1 + 1  # clips, what it has learned, how sure it is, mistakes
-SHORT = {"epochs": 1, "batch_size": 16, "out": "trained"}
+SHORT = {"epochs": 4, "batch_size": 16, "out": "trained"}
 
 
 @pytest.fixture(scope="module")
@@ -36,14 +36,13 @@ def test_it_says_what_it_trains_with(executed, tones):
 
 def test_it_trains_shows_and_lets_one_listen(executed, tones):
     text, pictures = outputs(executed)
-    assert "epoch 1/1 " in text
+    assert "epoch 4/4 " in text
     clips = tones.counts()["test"]
     accuracy = float(re.search(r"│ trained here │ +([\d.]+)% │", text)[1])
     mistakes = int(re.search(rf"(\d+) of {clips} clips are taken for another word", text)[1])
     assert mistakes == round(clips * (1 - accuracy / 100))
-    assert mistakes >= 3
-    assert recordings(executed) == 1 + 3
-    assert len(pictures) == PLOTS
+    assert recordings(executed) == 1 + min(3, mistakes)
+    assert len(pictures) == PLOTS - (mistakes == 0)
 
 
 def test_the_server_starts_from_what_it_saves(executed):
@@ -54,6 +53,7 @@ def test_the_server_starts_from_what_it_saves(executed):
     answers = re.findall(r"│ (\w+) +│ (\w+) +│ (\w+) +│ (\w+) +│", text)[-len(WORDS) :]
     assert tuple(answer[0] for answer in answers) == WORDS
     assert all(here == integers == floats for _, here, integers, floats in answers)
+    assert len({here for _, here, _, _ in answers}) > 1
     assert re.search(rf"dlserver listens on 127\.0\.0\.1:\d+ with version 0\s+{answers[0][1]}\s", text), "what the command answers"
     assert "dlserver ended with status 0" in text
 
