@@ -18,7 +18,7 @@ def test_what_follows_what(dag):
     assert after["conditions"] == ["baseline", "train", "watcher"]
     assert after["train"] == after["baseline"] == ["evaluate", "watcher"]
     assert after["fire_drill"] == ["settle", "watcher"]
-    assert after["settle"] == ["report"]
+    assert after["settle"] == ["report", "watcher"]
     assert dag["pools"]["train"] == dag["pools"]["baseline"] == "measured"
 
 
