@@ -9,6 +9,7 @@ reader, so that in containers each is a volume that nobody else mounts:
 | `secrets/mlflow` | MLflow | how to reach its database |
 | `secrets/postgres` | PostgreSQL | its own password, and what makes the databases and their users at its first start |
 | `secrets/redis` | Redis | its configuration |
+| `secrets/speech` | the speech server | Airflow's user and password, to ask for runs |
 """
 
 import base64
@@ -60,7 +61,9 @@ def make_container_secrets(settings: Settings) -> None:
     _make_database("mlflow", folder / "mlflow" / "pgpass", folder / "postgres")
     broker = keep(folder / "broker-url", lambda: f"redis://:{secrets.token_urlsafe()}@redis:6379/0")
     keep(folder / "redis" / "redis.conf", lambda: f"requirepass {urlsplit(broker).password}\nappendonly yes\n", FOLDER)
-    user, password = next(iter(json.loads(password_file(settings).read_text()).items()))
+    passwords = password_file(settings).read_text()
+    keep(folder / "speech" / password_file(settings).name, lambda: passwords)
+    user, password = next(iter(json.loads(passwords).items()))
     keep(folder / "flower-auth", lambda: f"{user}:{password}")
 
 

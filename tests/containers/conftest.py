@@ -6,7 +6,7 @@ import subprocess
 import pytest
 
 from tests.containers.engine import Unavailable, find_or_start
-from tests.containers.stack import Stack
+from tests.containers.stack import Stack, write_data
 from windtunnel import __version__
 from windtunnel.settings import ROOT
 
@@ -66,7 +66,11 @@ def swarm(engine):
 @pytest.fixture(scope="session")
 def stack(engine, images, tmp_path_factory):
     """The whole platform, up from empty volumes; nothing of it is left in the end."""
-    stack = Stack(engine, f"windtunnel-test-{os.getpid()}", images, tmp_path_factory.mktemp("home"))
+    home = tmp_path_factory.mktemp("home")
+    data = home / "data"  # which, unlike what is above it, other users can read
+    data.mkdir()
+    write_data(data)
+    stack = Stack(engine, f"windtunnel-test-{os.getpid()}", images, home, data)
     try:
         stack.seconds_to_healthy = stack.up()
         yield stack

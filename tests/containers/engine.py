@@ -10,7 +10,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-PACKAGES = {"/usr/sbin/dockerd": "docker.io", "/usr/bin/docker-compose": "docker-compose", "/usr/sbin/debootstrap": "debootstrap"}
+PACKAGES = {
+    "/usr/sbin/dockerd": "docker.io",
+    "/usr/bin/docker-compose": "docker-compose",
+    "/usr/sbin/debootstrap": "debootstrap",
+    "/usr/bin/podman": "podman",
+}
+CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "windtunnel"
 START_SECONDS = 60
 STOP_SECONDS = 60
 
@@ -93,7 +99,7 @@ def started() -> Iterator[Engine]:
     """An engine of our own. Its images and build cache are kept in the user's cache folder, all else goes with it."""
     if os.geteuid() != 0:
         raise Unavailable("no Docker engine answers, and only root can start one: start Docker, or set DOCKER_HOST")
-    data = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "windtunnel" / "docker"
+    data = CACHE / "docker"
     data.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="engine") as home:
         run = Path(home)

@@ -11,6 +11,7 @@ from pathlib import Path
 from docker import APIClient
 
 from tests.containers.engine import Engine
+from tests.tones import tones_archive
 from windtunnel.airflow import Airflow
 from windtunnel.datasets import KNOWN, find
 from windtunnel.environment import password_file
@@ -25,9 +26,12 @@ def compose_command():
     return ["docker-compose"] if shutil.which("docker-compose") else ["docker", "compose"]
 
 
-def data_folder():
-    """A folder with a whole data set, as found along the search path."""
-    return next(directory.parent for known in KNOWN.values() if (directory := find(known)))
+def write_data(folder):
+    """Fill a folder with data sets: images, as found along the search path, and recordings that are quick to learn."""
+    images = next(directory for known in KNOWN.values() if (directory := find(known)))
+    shutil.copytree(images, folder / images.name)
+    (folder / "speech").mkdir()
+    (folder / "speech" / "mini_speech_commands.zip").write_bytes(tones_archive())
 
 
 def service_of(container):
@@ -37,12 +41,13 @@ def service_of(container):
 
 @dataclass
 class Stack:
-    """A compose project; `home` is a folder on this side for what its user would note down."""
+    """A compose project; `home` is a folder on this side for what its user would note down, and in `data` are data sets."""
 
     engine: Engine
     project: str
     images: dict[str, str]
     home: Path
+    data: Path
     files: tuple[str, ...] = ("docker-compose.yml",)
     ports: dict[str, int] = field(default_factory=platform_ports)
 
@@ -51,7 +56,7 @@ class Stack:
         """No setting of whoever runs the tests; the variables of `.env.example` as a user would set them."""
         inherited = {name: value for name, value in self.engine.environment.items() if not name.startswith(("WINDTUNNEL_", "COMPOSE_"))}
         ports = {f"WINDTUNNEL_{name.upper()}": str(port) for name, port in self.ports.items()}
-        own = {"COMPOSE_PROJECT_NAME": self.project, "WINDTUNNEL_DATA": str(data_folder()), "WINDTUNNEL_SCHEDULE": "none"}
+        own = {"COMPOSE_PROJECT_NAME": self.project, "WINDTUNNEL_DATA": str(self.data), "WINDTUNNEL_SCHEDULE": "none"}
         return inherited | ports | own | self.images | {"DOCKER_SOCKET": self.engine.url.removeprefix("unix://")}
 
     @property

@@ -1,47 +1,61 @@
-"""The platform as its users bring it up: every service, and `lenet5` in containers. The tests stand in the order they run in."""
+"""The platform as its users bring it up: every service, and the DAGs in containers. The tests stand in the order they run in."""
 
 import json
 import re
 import subprocess
 
+import grpc
 import httpx
 import numpy as np
 import pytest
 
+from serving.speech.protos.dlserver_pb2 import InferenceRequest, TrainingRequest
+from serving.speech.protos.dlserver_pb2_grpc import DLServerStub
+from serving.speech.protos.speech_pb2 import GetModelRequest, ListSuggestionsRequest
+from serving.speech.protos.speech_pb2_grpc import SpeechStub
 from tests.containers.stack import compose_command, service_of
+from tests.tones import tone
 from tests.waiting import wait_for
+from windtunnel.clips import WORDS
 from windtunnel.settings import ROOT
 from windtunnel.spec import FRAMEWORKS
+from windtunnel.wav import wav_bytes
 
 SHORT = {"samples": 2000, "epochs": 1, "margin": 1, "benchmark_seconds": 0}  # whatever its accuracy, a version is promoted
 RUN_SECONDS = 600
+SUGGESTIONS = 100  # after which the speech server has its model retrained
 MEMORY = 8 * 2**30
 
 
 class Runs:
-    """Runs of `lenet5`, through Airflow's REST API from outside."""
+    """Runs of a DAG, through Airflow's REST API from outside."""
 
-    def __init__(self, stack):
+    def __init__(self, stack, dag="lenet5"):
+        self.dag = dag
         self.airflow = stack.airflow()
+        self.airflow.params(dag)  # waits for the DAG
         self._http = self.airflow._http
 
     def start(self, **conf):
-        self.airflow.params("lenet5")  # waits for the DAG
-        return self.airflow.trigger("lenet5", SHORT | conf)
+        return self.airflow.trigger(self.dag, SHORT | conf)
+
+    def latest(self):
+        reply = self._http.get(f"/api/v2/dags/{self.dag}/dagRuns", params={"order_by": "-run_after", "limit": 1})
+        return reply.raise_for_status().json()["dag_runs"][0]["dag_run_id"]
 
     def tasks(self, run_id):
-        reply = self._http.get(f"/api/v2/dags/lenet5/dagRuns/{run_id}/taskInstances", params={"limit": 1000})
+        reply = self._http.get(f"/api/v2/dags/{self.dag}/dagRuns/{run_id}/taskInstances", params={"limit": 1000})
         return reply.raise_for_status().json()["task_instances"]
 
     def end(self, run_id, state="success"):
         """Wait for a run's end and return its tasks."""
-        run = wait_for(lambda: (run := self.airflow.run("lenet5", run_id)).ended and run, RUN_SECONDS)
+        run = wait_for(lambda: (run := self.airflow.run(self.dag, run_id)).ended and run, RUN_SECONDS)
         unwell = {task.name: self.airflow.log(task)[-15:] for task in run.tasks if task.state == "failed"}
         assert run.state == state, json.dumps(unwell, indent=2)
         return self.tasks(run_id)
 
     def cancel(self, run_id):
-        self._http.patch(f"/api/v2/dags/lenet5/dagRuns/{run_id}", json={"state": "failed"}).raise_for_status()
+        self._http.patch(f"/api/v2/dags/{self.dag}/dagRuns/{run_id}", json={"state": "failed"}).raise_for_status()
 
 
 @pytest.fixture(scope="module")
@@ -123,6 +137,32 @@ def test_a_run_in_containers_makes_champions_that_answer_on_both_servers(stack, 
     assert not task_containers(stack)
 
 
+def test_suggestions_alone_have_a_model_trained_in_containers_that_the_speech_server_answers_with(stack):
+    runs = Runs(stack, "speech_commands")
+    with grpc.insecure_channel(stack.settings.speech_grpc, [("grpc.enable_http_proxy", 0)]) as channel:
+        old, speech = DLServerStub(channel), SpeechStub(channel)
+        for number in range(SUGGESTIONS):
+            word = number % len(WORDS)
+            old.Train(TrainingRequest(label=word, audio_samples=tone(word, 1000 + number).tolist()), timeout=30)
+        wait_for(lambda: speech.GetModel(GetModelRequest(), timeout=10).champion == 1, RUN_SECONDS, lambda: stack.compose("logs", "speech"))
+        tasks = {task["task_id"]: task for task in runs.end(runs.latest())}
+        assert {name for name, task in tasks.items() if task["state"] != "success"} == {"baseline", "fire_drill"}  # which are not asked for
+        assert {task["operator"] for name, task in tasks.items() if name not in ("approve", "watcher")} == {"ContainerOperator"}
+        assert len(speech.ListSuggestions(ListSuggestionsRequest(state="trained"), timeout=10).suggestions) == SUGGESTIONS
+        heard = [old.Infer(InferenceRequest(audio_samples=tone(word, 2000).tolist()), timeout=10).label for word in range(len(WORDS))]
+    assert sum(label == word for word, label in enumerate(heard)) >= 7
+    assert champions(stack)["speech-commands"] == 1
+    assert not task_containers(stack)
+
+
+def test_the_speech_servers_client_is_in_its_container(stack, tmp_path):
+    (tmp_path / "clip.wav").write_bytes(wav_bytes(tone(0, 3000)))
+    client = ("exec", "-T", "speech", "dlserver_testclient", f"localhost:{stack.settings.speech_port}")
+    with (tmp_path / "clip.wav").open("rb") as clip:
+        done = subprocess.run([*compose_command(), *client], cwd=ROOT, env=stack.environment, stdin=clip, capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("down\n", "")
+
+
 def test_the_notebook_runs_against_the_stack(stack):
     short = json.dumps({"rounds": 1, "seconds": 0.1, "concurrency": [10], "batch": [1], "requests": 100})
     papermill = ("--entrypoint", "papermill", "windtunnel", "notebooks/lenet5_benchmark.ipynb", "-", "-y", short)
@@ -194,7 +234,8 @@ def test_what_was_released_is_there_after_down_and_up_as_a_swarm(stack, runs, sw
     assert {task["operator"] for task in tasks if task["task_id"] == "framework.train"} == {"ServiceOperator"}
     [train] = [task for task in runs.airflow.run("lenet5", tasks[0]["dag_run_id"]).tasks if task.name == "framework.train[pytorch]"]
     assert any(line.startswith("epoch 1/1") for line in runs.airflow.log(train))
-    assert all(version != before[name] for name, version in champions(stack).items())
+    after = champions(stack)
+    assert {name for name in before if after[name] == before[name]} == {"speech-commands"}
     assert {ask(stack, framework) for framework in FRAMEWORKS} == {7}
     assert not stack.engine.docker("service", "ls", "-q")
 

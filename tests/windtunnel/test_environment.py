@@ -1,4 +1,7 @@
 import json
+import os
+import subprocess
+import sys
 
 import pytest
 
@@ -35,3 +38,11 @@ def test_addresses_follow_the_ports(settings):
     environment = platform_environment(settings)
     assert environment["AIRFLOW__CORE__EXECUTION_API_SERVER_URL"] == "http://127.0.0.1:18080/execution/"
     assert environment["MLFLOW_TRACKING_URI"] == settings.mlflow_url
+
+
+@pytest.mark.parametrize("package", ["serving", "train_server", "windtunnel"])
+def test_onnx_runtime_is_told_to_report_to_nobody_before_it_is_imported(package):
+    environment = {name: value for name, value in os.environ.items() if name != "ORT_DISABLE_TELEMETRY"}
+    code = f"import os, sys, {package}; print(os.environ.get('ORT_DISABLE_TELEMETRY'), 'onnxruntime' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout == "1 False\n"

@@ -8,7 +8,10 @@ import pytest
 from windtunnel.secrets import airflow_secrets, keep, make_container_secrets
 from windtunnel.settings import Settings
 
-CLIENTS = ("api-key", "jwt-key", "fernet-key", "airflow-passwords.json", "pgpass", "broker-url", "flower-auth", "mlflow/pgpass")
+CLIENTS = (
+    *("api-key", "jwt-key", "fernet-key", "airflow-passwords.json", "pgpass", "broker-url", "flower-auth", "mlflow/pgpass"),
+    "speech/airflow-passwords.json",
+)
 SERVERS = ("postgres/password", "postgres/airflow.sql", "postgres/mlflow.sql", "redis/redis.conf")
 
 
