@@ -3,7 +3,7 @@
 import functools
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from types import TracebackType
 from typing import Any, TypeAlias
 
@@ -113,34 +113,41 @@ def _status(error: BaseException | None) -> tuple[grpc.StatusCode, str]:
             return Code.CANCELLED, ""  # asyncio's, and what ends a generator
 
 
-class _Unreadable:
-    """Stands for a request whose bytes are no message."""
+def _reader(kind: type[Message], take: Callable[[Any], Any]) -> Callable[[bytes], Any]:
+    """What gRPC calls with the bytes of a request. It returns errors, for the call to raise: gRPC would answer UNKNOWN, and log each."""
 
-
-def _reader(kind: type[Message]) -> Callable[[bytes], Any]:
     def read(content: bytes) -> Any:
         try:
-            return kind.FromString(content)
+            return take(kind.FromString(content))
         except DecodeError:
-            return _Unreadable()
+            return CallError(Code.INVALID_ARGUMENT, "the bytes of the request are no message of this method: send what its .proto says")
+        except CallError as error:
+            return error
 
     return read
 
 
+def _whole(message: Message) -> Message:
+    return message
+
+
 def _check(request: Any) -> None:
-    if isinstance(request, _Unreadable):
-        raise CallError(Code.INVALID_ARGUMENT, "the bytes of the request are no message of this method: send what its .proto says")
+    if isinstance(request, CallError):
+        raise request
 
 
-def handler(service: ServiceDescriptor, servicer: Any) -> grpc.GenericRpcHandler:
+def handler(service: ServiceDescriptor, servicer: Any, takes: Mapping[str, Callable[[Any], Any]]) -> grpc.GenericRpcHandler:
     """What serves a service, its methods being calls.
 
-    The generated functions would do, but for requests that cannot be read: gRPC answers those UNKNOWN, and logs a traceback for each.
+    Args:
+        service: its methods.
+        servicer: has a coroutine for each.
+        takes: by method, what it takes of a request; by default all. That is kept until it has answered: a clip, but not its message too.
     """
     methods = {}
     for method in service.methods:
         kind = grpc.unary_stream_rpc_method_handler if method.server_streaming else grpc.unary_unary_rpc_method_handler
-        reader = _reader(GetMessageClass(method.input_type))
+        reader = _reader(GetMessageClass(method.input_type), takes.get(method.name, _whole))
         methods[method.name] = kind(getattr(servicer, method.name), reader, GetMessageClass(method.output_type).SerializeToString)
     return grpc.method_handlers_generic_handler(service.full_name, methods)
 

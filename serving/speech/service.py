@@ -66,9 +66,8 @@ class DLServer(dlserver_pb2_grpc.DLServerServicer):
         self.calls, self._ear, self._suggestions = calls, ear, suggestions
 
     @unary
-    async def Infer(self, request: dlserver_pb2.InferenceRequest, context: Context) -> dlserver_pb2.InferenceResponse:
+    async def Infer(self, clip: np.ndarray, context: Context) -> dlserver_pb2.InferenceResponse:
         """The word that a clip is most like, silence too: this protocol has no other answer."""
-        clip = _clip(np.array(request.audio_samples, np.float32))
         heard = await self._ear.hear(self._ear.recognizer(), clip, context)
         return dlserver_pb2.InferenceResponse(label=LABELS[heard.logits.argmax()])
 
@@ -215,5 +214,6 @@ def add_services(server: grpc.aio.Server, dlserver: DLServer, speech: Speech) ->
         (dlserver_pb2.DESCRIPTOR.services_by_name["DLServer"], dlserver),
         (speech_pb2.DESCRIPTOR.services_by_name["Speech"], speech),
     )
-    server.add_generic_rpc_handlers([handler(descriptor, servicer) for descriptor, servicer in services])
+    takes = {"Infer": lambda request: _clip(np.array(request.audio_samples, np.float32))}
+    server.add_generic_rpc_handlers([handler(descriptor, servicer, takes) for descriptor, servicer in services])
     return tuple(descriptor.full_name for descriptor, _ in services)
