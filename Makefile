@@ -2,8 +2,9 @@ BIN := .venv/bin
 # Tests of which no two share anything, and none takes the time of what it tests; the longest first.
 SIDE_BY_SIDE := $(addprefix tests/,$(addprefix serving/,test_release.py test_bad_versions.py test_drill.py test_record.py \
     speech tfserving torchserve) train_server windtunnel)
-# Tests of whole platforms, of which each process has its own.
-E2E := $(addprefix tests/e2e,/test_lenet5.py /test_speech.py /)
+# Tests of whole platforms, of which each process has its own; the longest first.
+LONGEST := tests/e2e/test_lenet5.py tests/e2e/test_speech.py
+E2E := $(LONGEST) $(filter-out $(LONGEST),$(wildcard tests/e2e/test_*.py))
 PYTEST_TWICE := $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 .PHONY: help setup run images test test-containers bench-train bench-serve bench-judge bench-switch bench-speech bench-speech-swap bench-containers figures down
