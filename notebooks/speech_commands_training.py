@@ -54,7 +54,7 @@ from windtunnel.wav import wav_bytes
 
 with warnings.catch_warnings(action="ignore"):  # tqdm's, which misses widgets that nothing here shows
     from train_server.speech_commands.conditions import write_conditions
-    from train_server.speech_commands.evaluate import evaluate, probabilities, tabulate
+    from train_server.speech_commands.evaluate import evaluate, listener, tabulate
     from train_server.train import run_trainer
 
 # %% tags=["parameters"]
@@ -160,8 +160,8 @@ for plot in plots(evaluation, version):
 # validation speakers' commands that are heard right, 98 in 100 are kept.
 
 # %%
-audio = clips / np.float32(FULL_SCALE)
-answers, backwards = probabilities(version, audio), probabilities(version, audio[:, ::-1])
+audio, hear = clips / np.float32(FULL_SCALE), listener(version)
+answers, backwards = hear(audio), hear(audio[:, ::-1])
 heard, sure = answers.argmax(1), answers.max(1)
 right = heard == labels
 kinds = {"heard right": sure[right], "taken for another word": sure[~right], "played backwards": backwards.max(1)}

@@ -3,6 +3,7 @@
 python -m train_server.speech_commands.evaluate --run DIR
 """
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -26,13 +27,17 @@ GAINS = (1.0, 0.1, 3.0)
 BATCH = 256
 
 
-def probabilities(version: Path, audio: np.ndarray) -> np.ndarray:
-    """What the version in a directory hears in clips, float32 (N,16000) in -1..1: the probability of each word, float32 (N,8)."""
+def listener(version: Path) -> Callable[[np.ndarray], np.ndarray]:
+    """The version in a directory: clips, float32 (N,16000) in -1..1 → the probability of each word, float32 (N,8)."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     session = onnxruntime.InferenceSession(version / "model.onnx", options, providers=["CPUExecutionProvider"])
-    batches = range(0, len(audio), BATCH)
-    return np.concatenate([session.run(["probabilities"], {"audio": audio[start : start + BATCH]})[0] for start in batches])
+
+    def hear(audio: np.ndarray) -> np.ndarray:
+        batches = range(0, len(audio), BATCH)
+        return np.concatenate([session.run(["probabilities"], {"audio": audio[start : start + BATCH]})[0] for start in batches])
+
+    return hear
 
 
 def evaluate(version: Path, clips: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
@@ -47,8 +52,8 @@ def evaluate(version: Path, clips: np.ndarray, labels: np.ndarray) -> dict[str, 
         Shares are 0..1; `confusion` is (8,8), a row a word that was said. `rejected_words` is the share of right answers that are too
         uncertain, `rejected_unknown` that of clips played backwards.
     """
-    audio = clips.astype(np.float32) / FULL_SCALE
-    answers = {gain: probabilities(version, (audio * np.float32(gain)).clip(-1, 1)) for gain in GAINS}
+    audio, hear = clips.astype(np.float32) / FULL_SCALE, listener(version)
+    answers = {gain: hear((audio * np.float32(gain)).clip(-1, 1)) for gain in GAINS}
     said, found = answers[1.0], answers[1.0].argmax(1)
     confusion = np.zeros((len(WORDS), len(WORDS)), int)
     np.add.at(confusion, (labels, found), 1)
@@ -60,7 +65,7 @@ def evaluate(version: Path, clips: np.ndarray, labels: np.ndarray) -> dict[str, 
         "confusion": confusion.tolist(),
         "reject_below": limit,
         "rejected_words": float((said.max(1)[right] < limit).mean()),
-        "rejected_unknown": float((probabilities(version, audio[:, ::-1]).max(1) < limit).mean()),
+        "rejected_unknown": float((hear(audio[:, ::-1]).max(1) < limit).mean()),
     }
 
 
