@@ -28,7 +28,7 @@ class Approve(ApprovalOperator):
         if not context["params"]["approve"]:
             return ""
         self.subject = f"{self.framework}: {self.subject}"
-        self.body = Run(Path(self.run)).gate(self.framework).with_suffix(".md").read_text()
+        self.body = Run(Path(self.run)).gate(self.framework).with_suffix(".md").read_text("utf-8")
         # generate_link_to_ui of Airflow 3.3.2 leads nowhere where the task is mapped
         self.log.info("waits for an answer at %s/required_actions", context["ti"].log_url.partition("?")[0])
         return super().execute(context)

@@ -21,7 +21,7 @@ from windtunnel.program import run_program
 from windtunnel.settings import load_settings
 from windtunnel.tables import render
 
-COMMANDS = {"python -c pass": ("-c", "pass"), "train_server.register --help": ("-m", "train_server.register", "--help")}
+COMMANDS = {"python -c pass": ("-c", "pass"), "train_server.conditions --help": ("-m", "train_server.conditions", "--help")}
 
 
 def main(rounds: Annotated[int, typer.Option(min=1)] = 10) -> None:

@@ -7,20 +7,20 @@ was measured there, and only if it is no worse than what users have, users get i
 | task | what it does |
 |---|---|
 | `conditions` | finds the data set; draws initial weights, sample order and learning rates, once for all frameworks |
-| `train` | one framework's trainer, one at a time, so that training times can be compared |
-| `register` | the version goes into MLflow's registry, with its lineage |
+| `train` | one framework's trainer, one at a time, so that training times can be compared; the version goes into MLflow's registry, \
+with its lineage |
 | `parity` | compares logits, gradients, losses and accuracies; fails the run if a number misses its limit |
 | `publish` | the version is loaded on its server, beside what users get |
 | `verify` | its golden set goes through REST and gRPC; an answer that is wrong or late ends the release |
 | `measure` | inference of every version that was verified: throughput and latency beside the limit in process and the floor of the \
 protocol, and beside the champion; nothing else is measured or trained meanwhile |
-| `record` | those figures go to MLflow and TensorBoard |
 | `gate` | held-out accuracy of challenger and champion; a challenger worse by more than `margin` stays one: the rest is skipped. \
 One that is slower by more than `speed_margin` is warned of, with `speed_gate` it stays one too |
 | `approve` | with `approve`: a person sees the gate's table and answers in Airflow; a rejection skips the rest |
 | `promote` | users get it: registry, server, and the model's Asset, on which other DAGs can be scheduled |
 | `fire_drill` | with `fire_drill`: a version broken on purpose must be turned away while the champion goes on answering |
-| `report` | the result as a table and, in the run's tab Report, as a page with plots; after a failure too, saying what is missing |
+| `report` | the result as a table and, in the run's tab Report, as a page with plots; what the run's time was spent on; in MLflow and \
+TensorBoard, what was measured; after a failure too, saying what is missing |
 | `watcher` | fails the run if a release failed, though the report after it succeeds |
 
 A task that is skipped says why in its log and its XCom `skipped`; a run with skipped tasks is a success.
@@ -36,7 +36,7 @@ from airflow.sdk import DAG, Param, TriggerRule, chain, task, task_group
 from dags.approval import Approve
 from dags.champions import CHAMPIONS, promoted
 from dags.runtime import only_if, program
-from dags.steps import COMMON, MARGIN, NAMED, POOL, RUN, step
+from dags.steps import COMMON, LARGEST, MARGIN, NAMED, POOL, RUN, step
 from windtunnel.settings import load_settings
 from windtunnel.spec import FRAMEWORKS, SCHEDULES
 
@@ -51,16 +51,20 @@ PARAMS = {
         description="What to train with.",
     ),
     "dataset": Param("auto", type="string", enum=["auto", "mnist", "fashion_mnist"], description="auto: MNIST, else Fashion-MNIST."),
-    "samples": Param(None, type=["null", "integer"], minimum=1, description="Training images; empty: all of them."),
+    "samples": Param(None, type=["null", "integer"], minimum=1, maximum=LARGEST, description="Training images; empty: all of them."),
     "epochs": Param(5, type="integer", minimum=1, maximum=1000, description="Passes through the training images."),
-    "learning_rate": Param(0.01, type="number", exclusiveMinimum=0, description="Adam's; the peak of the schedule."),
+    "learning_rate": Param(0.01, type="number", exclusiveMinimum=0, maximum=LARGEST, description="Adam's; the peak of the schedule."),
     "batch_size": Param(64, type="integer", minimum=1, maximum=60_000, description="Images in a step."),
     "schedule": Param("cosine", type="string", enum=list(SCHEDULES), description="cosine: a tenth of warm-up, then down to zero."),
-    "seed": Param(1, type="integer", minimum=0, description="Decides initial weights, chosen images and their order."),
+    "seed": Param(1, type="integer", minimum=0, maximum=LARGEST, description="Decides initial weights, chosen images and their order."),
     "threads": Param(1, type="integer", minimum=1, maximum=256, description="Of each trainer; more pay on idle cores only."),
     "margin": MARGIN,
     "benchmark_seconds": Param(
-        0.3, type="number", minimum=0, maximum=60, description="Of each measurement of the benchmark, of which there are some 250; 0: none."
+        0.1,
+        type="number",
+        minimum=0,
+        maximum=60,
+        description="Of each measurement of the benchmark, some 100 in all; 0: none.",
     ),
     "speed_margin": Param(
         0.1, type="number", minimum=0, maximum=1, description="How much slower than the champion is nothing to warn of; 0.1 is a tenth."
@@ -97,24 +101,12 @@ with DAG(
     @task_group
     def framework(name: str) -> None:
         """How each framework comes to a version."""
-        train = program("train_server.train", *RUN, "--framework", name, task_id="train", pool=POOL, **NAMED)
-        register = program("train_server.register", *RUN, "--framework", name, task_id="register", **NAMED)
-        train >> register
+        program("train_server.train", *RUN, "--framework", name, task_id="train", pool=POOL, **NAMED)
 
     @task_group
     def publication(name: str) -> None:
         """How each comes to its server, beside what users get."""
         step("publish", name=name, **NAMED) >> step("verify", name=name, retries=0, **NAMED)
-
-    @task_group
-    def benchmark() -> None:
-        """What they are measured at, all in turns."""
-        measure = program(
-            *("serving.tasks", "benchmark", *RUN, "--seconds", "{{ params.benchmark_seconds }}"),
-            **{"task_id": "measure", "pool": POOL, "trigger_rule": TriggerRule.ALL_DONE_MIN_ONE_SUCCESS},
-            pre_execute=only_if("benchmark_seconds"),
-        )
-        measure >> program("serving.record", *RUN, task_id="record")
 
     @task_group
     def release(name: str) -> None:
@@ -130,9 +122,15 @@ with DAG(
 
     chosen = frameworks()
     parity = program("train_server.parity", *RUN, task_id="parity", retries=0)
-    report = program("train_server.report", *RUN, task_id="report", retries=0, trigger_rule=TriggerRule.ALL_DONE)
+    measure = program(
+        *("serving.tasks", "benchmark", *RUN, "--seconds", "{{ params.benchmark_seconds }}"),
+        **{"task_id": "measure", "pool": POOL, "trigger_rule": TriggerRule.ALL_DONE_MIN_ONE_SUCCESS},
+        pre_execute=only_if("benchmark_seconds"),
+    )
+    since = ("--started", "{{ dag_run.start_date.timestamp() }}")
+    report = program("train_server.report", *RUN, *since, task_id="report", retries=0, trigger_rule=TriggerRule.ALL_DONE)
     watcher = EmptyOperator(task_id="watcher", trigger_rule=TriggerRule.NONE_FAILED)
 
     published, released = publication.expand(name=chosen), release.expand(name=chosen)
-    conditions >> framework.expand(name=chosen) >> parity >> published >> benchmark() >> released >> report
+    conditions >> framework.expand(name=chosen) >> parity >> published >> measure >> released >> report
     [published, released] >> watcher

@@ -3,11 +3,14 @@
 `WINDTUNNEL_RUNTIME` decides: `process` runs the command on this machine, as a process; `docker` in a container; `swarm` as a service.
 """
 
+import os
+import signal
+import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any, NoReturn
 
-from airflow.providers.standard.hooks.subprocess import SubprocessHook
 from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowException, AirflowSkipException
 
@@ -28,19 +31,36 @@ class ProcessOperator(BaseOperator):
     def __init__(self, *, command: list[Any], **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.command = command
+        self._process: subprocess.Popen[str] | None = None
 
     def execute(self, context: Any) -> None:
-        """Run the command to its end."""
-        self._hook = SubprocessHook()
-        result = self._hook.run_command(["" if word is None else str(word) for word in self.command], cwd=str(ROOT))
-        if result.exit_code == SKIPPED:
-            skip(context["ti"], result.output)
-        if result.exit_code:
-            raise AirflowException(f"{self.command[:3]} ended with status {result.exit_code}: {result.output}")
+        """Run the command to its end. The task's log holds the command's own lines and nothing around them."""
+        words = ["" if word is None else str(word) for word in self.command]
+        self._process = subprocess.Popen(
+            words,
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            encoding="utf-8",
+            errors="backslashreplace",
+            start_new_session=True,
+        )
+        line = ""
+        # Not `with`: where the task's time is up, leaving it would wait for the command, which `on_kill` ends only afterwards.
+        for line in self._process.stdout or ():
+            line = line.rstrip()
+            self.log.info("%s", line)
+        status = self._process.wait()
+        if status == SKIPPED:
+            skip(context["ti"], line)
+        if status:
+            raise AirflowException(f"{words[:3]} ended with status {status}: {line}")
 
     def on_kill(self) -> None:
         """End the command's process group."""
-        self._hook.send_sigterm()
+        if self._process:
+            with suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGTERM)
 
 
 def program(module: str, *flags: Any, **task: Any) -> BaseOperator:

@@ -9,9 +9,9 @@ enough suggestions wait.
 | `claim` | claims the suggestions that wait, and checks them: what is too short, silent, contradictory, or plainly another word to the \
 champion is rejected, with the reason |
 | `conditions` | finds the recordings; takes the champion's weights to start from, or draws new ones |
-| `train`, `baseline` | the model, and with `baseline` the network of TensorFlow's tutorial to compare it with |
+| `train` | the model: its version goes into MLflow's registry, with its lineage |
+| `baseline` | with `baseline`: the network of TensorFlow's tutorial, to compare the model with |
 | `evaluate` | before, after and the tutorial's network side by side on the test speakers: as recorded, softer, louder |
-| `register` | the version goes into MLflow's registry, with its lineage |
 | `publish`, `verify` | the speech server loads it beside what users get, and must answer what the trainer answered |
 | `gate` | a version less accurate than the champion by more than `margin` stays challenger: the rest is skipped |
 | `approve` | with `approve`: a person sees the gate's table and answers in Airflow |
@@ -30,7 +30,7 @@ from airflow.sdk import DAG, Param, TriggerRule, chain
 from dags.approval import Approve
 from dags.champions import CHAMPIONS, promoted
 from dags.runtime import only_if, program
-from dags.steps import COMMON, MARGIN, POOL, RUN, step
+from dags.steps import COMMON, LARGEST, MARGIN, POOL, RUN, step
 
 PARAMS = {
     "dataset": Param(
@@ -45,7 +45,9 @@ PARAMS = {
     ),
     "epochs": Param(None, type=["null", "integer"], minimum=1, maximum=1000, description="Through the clips; empty: 50, or 10 to tune."),
     "batch_size": Param(64, type="integer", minimum=1, maximum=4096, description="Clips in a step."),
-    "seed": Param(1, type="integer", minimum=0, description="Decides new weights, the clips' order and how they are varied."),
+    "seed": Param(
+        1, type="integer", minimum=0, maximum=LARGEST, description="Decides new weights, the clips' order and how they are varied."
+    ),
     "threads": Param(1, type="integer", minimum=1, maximum=256, description="Of the trainer; more pay on idle cores only."),
     "baseline": Param(True, type="boolean", description="Train the tutorial's network too, to compare with."),
     "margin": MARGIN,
@@ -79,7 +81,6 @@ with DAG(
     evaluate = program(
         "train_server.speech_commands.evaluate", *RUN, task_id="evaluate", trigger_rule=TriggerRule.NONE_FAILED_MIN_ONE_SUCCESS
     )
-    register = program("train_server.register", *RUN, "--framework", NAME, task_id="register")
     approve = Approve(run=RUN[1], framework=NAME, task_id="approve")
     promote = step("promote", "--approved-by", approve.output, name=NAME, outlets=[CHAMPIONS], post_execute=promoted)
     fire_drill = step("drill", name=NAME, task_id="fire_drill", pre_execute=only_if("fire_drill"), retries=0)
@@ -89,7 +90,7 @@ with DAG(
 
     claim >> conditions >> [train, baseline] >> evaluate
     chain(
-        *(evaluate, register, step("publish", name=NAME), step("verify", name=NAME, retries=0)),
+        *(evaluate, step("publish", name=NAME), step("verify", name=NAME, retries=0)),
         *(step("gate", "--margin", "{{ params.margin }}", name=NAME), approve, promote, fire_drill, settle, report),
     )
-    [claim, conditions, train, baseline, evaluate, register, promote, fire_drill, settle] >> watcher
+    [claim, conditions, train, baseline, evaluate, promote, fire_drill, settle] >> watcher

@@ -12,6 +12,7 @@ POOL = "measured"  # has one slot: what trains and what is benchmarked share the
 RUN = ("--run", "{{ run_directory(dag.dag_id, run_id) }}")
 NAMED = {"map_index_template": "{{ task.command[-1] }}"}  # a mapped task's framework is the last word of its command
 
+LARGEST = 2**63 - 1  # what NumPy and C++ hold in an integer: larger numbers, and Infinity, are refused in the form
 MARGIN = Param(
     0.005,
     type="number",

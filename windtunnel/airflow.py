@@ -1,9 +1,9 @@
 """Airflow as the command line sees it: the REST API of its server."""
 
 import json
+import math
 import re
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -17,6 +17,10 @@ from windtunnel.settings import Settings
 
 POLL_SECONDS = 1.0
 PARSE_SECONDS = 60
+
+
+class AirflowAwayError(WindtunnelError):
+    """Airflow does not answer."""
 
 
 @dataclass(frozen=True)
@@ -65,8 +69,11 @@ class Airflow:
         self._http = httpx.Client(base_url=settings.airflow_url, timeout=90, trust_env=False)
         try:
             password = json.loads(password_file(settings).read_text())[USER]
-        except OSError:
+        except (FileNotFoundError, NotADirectoryError):
             raise WindtunnelError(f"there is no platform in {settings.home}: start one with `windtunnel up`") from None
+        except (ValueError, KeyError, TypeError) as error:
+            file = password_file(settings)
+            raise WindtunnelError(f"{file} holds no password of {USER} ({error!r}): remove it, and start the platform again") from error
         token = self._request("POST", "/auth/token", json={"username": USER, "password": password})["access_token"]
         self._http.headers["Authorization"] = f"Bearer {token}"
 
@@ -119,14 +126,10 @@ class Airflow:
         names = {(_group(task), task["map_index"]): task["rendered_map_index"] for task in rendered}
         return DagRun(dag_id, run_id, state, tuple(_task(task, names, path, url) for task in sorted(tasks, key=_order)), url)
 
-    def follow(self, dag_id: str, run_id: str) -> Iterator[DagRun]:
-        """A run as it is, again and again until it has ended."""
-        while True:
-            run = self.run(dag_id, run_id)
-            yield run
-            if run.ended:
-                return
-            time.sleep(POLL_SECONDS)
+    def scheduler_silence(self) -> float:
+        """Seconds since the last sign of life of the scheduler."""
+        heartbeat = self._request("GET", "/api/v2/monitor/health")["scheduler"]["latest_scheduler_heartbeat"]
+        return (datetime.now(UTC) - datetime.fromisoformat(heartbeat)).total_seconds() if heartbeat else math.inf
 
     def log(self, task: Task) -> list[str]:
         """What a task has logged so far in its last try, without what Airflow adds around it."""
@@ -152,14 +155,18 @@ class Airflow:
             return missing
         if reply.is_error:
             raise WindtunnelError(f"Airflow: {_problem(reply)}")
-        return reply.json()
+        try:
+            return reply.json()
+        except ValueError as error:
+            where = f"{self._settings.airflow_url} answers {path} with {reply.text[:40]!r}, which is not JSON as Airflow's"
+            raise WindtunnelError(f"{where}: another program has its port; see `windtunnel status`") from error
 
     def _send(self, method: str, path: str, **arguments: Any) -> httpx.Response:
         try:
             return self._http.request(method, path, **arguments)
         except httpx.HTTPError as error:
             url = self._settings.airflow_url
-            raise WindtunnelError(
+            raise AirflowAwayError(
                 f"Airflow at {url} does not answer ({error}): see `windtunnel status`, start it with `windtunnel up`"
             ) from error
 

@@ -1,7 +1,7 @@
 """The registry's aliases: which version of a registered model is its champion, which was it before, which is being judged.
 
-They are the wanted state of the model servers. Read and set over MLflow's REST API, since its client takes longer to import
-than a rollback may take: https://mlflow.org/docs/latest/rest-api.html
+They are the wanted state of the model servers. They, and the versions that they point to, are read and set over MLflow's REST API, since
+its client takes longer to import than a rollback may take: https://mlflow.org/docs/latest/rest-api.html
 """
 
 from typing import Any, Literal, get_args
@@ -9,6 +9,7 @@ from typing import Any, Literal, get_args
 import httpx
 
 from windtunnel.errors import WindtunnelError
+from windtunnel.registered import RegisteredVersion, registered_version
 from windtunnel.settings import Settings
 
 Alias = Literal["champion", "previous", "challenger"]
@@ -16,22 +17,22 @@ ALIASES: tuple[Alias, ...] = get_args(Alias)
 
 
 class Aliases:
-    """The aliases of the platform's registry.
+    """The aliases of the platform's registry, and the versions.
 
     Raises, from every method:
-        WindtunnelError: MLflow does not answer, or there is no such registered model.
+        WindtunnelError: MLflow does not answer, or there is no such registered model or version.
     """
 
     def __init__(self, settings: Settings) -> None:
         self._url = settings.mlflow_url
-        self._http = httpx.Client(base_url=f"{self._url}/api/2.0/mlflow/registered-models", timeout=30, trust_env=False)
+        self._http = httpx.Client(base_url=f"{self._url}/api/2.0/mlflow", timeout=30, trust_env=False)
 
     def all(self) -> dict[str, dict[str, int]]:
         """Of every registered model its versions by alias."""
         models: list[dict[str, Any]] = []
         page: dict[str, str] = {}
         while True:
-            reply = self._request("GET", "/search", params={"max_results": 1000, **page})
+            reply = self._request("GET", "/registered-models/search", params={"max_results": 1000, **page})
             models += reply.get("registered_models", [])
             if not reply.get("next_page_token"):
                 return {model["name"]: _by_alias(model) for model in models}
@@ -39,14 +40,22 @@ class Aliases:
 
     def of(self, name: str) -> dict[str, int]:
         """A registered model's versions by alias."""
-        return _by_alias(self._request("GET", "/get", params={"name": name})["registered_model"])
+        return _by_alias(self._request("GET", "/registered-models/get", params={"name": name})["registered_model"])
+
+    def version(self, name: str, number: int) -> RegisteredVersion:
+        """What the registry says of one version of a registered model."""
+        found = self._request("GET", "/model-versions/get", params={"name": name, "version": str(number)})["model_version"]
+        tags = {tag["key"]: tag["value"] for tag in found.get("tags", [])}
+        aliases = tuple(sorted(found.get("aliases", [])))
+        holder, source, created = found.get("run_id", ""), found.get("source", ""), int(found["creation_timestamp"])
+        return registered_version(name, number, aliases, tags, holder, source, created)
 
     def move(self, name: str, alias: Alias, number: int | None) -> None:
         """Let an alias point to a version, or to none."""
         if number is None:
-            self._request("DELETE", "/alias", json={"name": name, "alias": alias})
+            self._request("DELETE", "/registered-models/alias", json={"name": name, "alias": alias})
         else:
-            self._request("POST", "/alias", json={"name": name, "alias": alias, "version": str(number)})
+            self._request("POST", "/registered-models/alias", json={"name": name, "alias": alias, "version": str(number)})
 
     def _request(self, method: str, path: str, **arguments: Any) -> Any:
         try:

@@ -47,6 +47,7 @@ def up(as_json: Json = False) -> None:
     """Start Airflow, MLflow, TensorBoard and the model servers in the background, and wait until they answer."""
     from windtunnel import platform
     from windtunnel.airflow import Airflow
+    from windtunnel.environment import ignored
 
     settings = _settings()
     with _stderr().status("starting") as spinner:
@@ -54,6 +55,8 @@ def up(as_json: Json = False) -> None:
         # One at a time: they share the machine, and their times are compared.
         Airflow(settings).ensure_pool("measured", 1, "Training and benchmarks, one at a time")
         done = [point.load()(settings, spinner.update) for point in entry_points(group=AFTER_UP)]
+    if started and (names := ignored(settings)):
+        print(f"ignored from the environment: {', '.join(names)}", file=sys.stderr)
     changes, problems = ([line for each in done for line in each[kind]] for kind in (0, 1))
     if as_json:
         print_json({"started": started, "changes": changes, **_addresses(settings)})
@@ -79,24 +82,29 @@ def down(as_json: Json = False) -> None:
 
 @app.command()
 def status(as_json: Json = False) -> None:
-    """Show each process of the platform: up or down, pid, memory, address. Exit status 3 unless all are up."""
+    """Show each process of the platform: its state, pid, memory, restarts, address. Exit status 3 unless all are up."""
     from windtunnel import platform
+    from windtunnel.home import check_owner
 
     settings = _settings()
+    check_owner(settings.home)
     processes = platform.status(settings)
     everything = all(process.up for process in processes)
     if as_json:
         print_json({"up": everything, "processes": [asdict(process) for process in processes]})
     else:
-        print_table(["process", "state", "pid", "memory", "address"], [_row(process) for process in processes])
+        print_table(["process", "state", "pid", "memory", "restarts", "address"], [_row(process) for process in processes])
+        for process in processes:
+            if process.state == "failed":
+                print(f"{process.name} failed: it ends as soon as it is started, see {process.log}; `windtunnel up` tries again")
     if not everything:
         raise typer.Exit(NOT_ALL_UP)
 
 
 def _row(process: "ProcessStatus") -> list[str]:
-    state = "up" if process.up else "not answering" if process.pid else "down"
     memory = f"{process.memory / 2**20:.0f} MiB" if process.pid else ""
-    return [process.name, state, str(process.pid or ""), memory, process.address or ""]
+    restarts = f"{process.restarts}, last {process.restarted[:19].replace('T', ' ')}" if process.restarted else ""
+    return [process.name, process.state, str(process.pid or ""), memory, restarts, process.address or ""]
 
 
 @app.command()
@@ -111,13 +119,14 @@ def run(
     from windtunnel.airflow import Airflow
     from windtunnel.follow import follow, show_failures
     from windtunnel.params import parse_params
+    from windtunnel.watch import watch
 
     settings = _settings()
     console = _stderr()
     airflow = Airflow(settings)
     run_id = airflow.trigger(dag, parse_params(param or [], airflow.params(dag)))
     try:
-        ended = follow(airflow, airflow.follow(dag, run_id), console)
+        ended = follow(airflow, watch(settings, airflow, dag, run_id, lambda line: console.print(line, markup=False)), console)
     except KeyboardInterrupt:
         print(f"The run goes on: {airflow.run(dag, run_id).url}", file=sys.stderr)
         raise typer.Exit(INTERRUPTED) from None
@@ -131,7 +140,7 @@ def run(
         print_json({"dag_id": dag, "run_id": run_id, "state": ended.state, "tasks": tasks, "result": result, **addresses})
     else:
         if report.exists():
-            print(report.read_text())
+            print(report.read_text("utf-8"))
         for name, address in addresses.items():
             print(f"{name:12} {address}")
     if ended.state != "success":

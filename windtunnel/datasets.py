@@ -25,6 +25,7 @@ _log = logging.getLogger(__name__)
 CLASSES = 10
 TRAIN_IMAGES, TRAIN_LABELS = "train-images-idx3-ubyte", "train-labels-idx1-ubyte"
 TEST_IMAGES, TEST_LABELS = "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"
+SPEECH = "speech"  # the folder of all recordings, see `windtunnel.recordings`
 
 
 class Content(ABC):
@@ -53,10 +54,14 @@ Found = TypeVar("Found", bound=Content, covariant=True)
 
 @dataclass(frozen=True, kw_only=True)
 class Source(ABC, Generic[Found]):
-    """A data set that can be had: what it is called, and the names its directory may have on the search path, the first one preferred."""
+    """A data set that can be had: what it is called, and the names its directory may have on the search path, the first one preferred.
+
+    `layouts` are directories in which others keep it. It is found in them, and never written into them.
+    """
 
     title: str
     folders: Sequence[str]
+    layouts: Sequence[str] = ()
     verb: ClassVar[str] = "download"  # what `get` does
 
     @property
@@ -67,6 +72,10 @@ class Source(ABC, Generic[Found]):
     @abstractmethod
     def is_in(self, directory: Path) -> bool:
         """Whether all its files are in `directory`, whatever is in them."""
+
+    @abstractmethod
+    def is_alone_in(self, directory: Path) -> bool:
+        """Whether `directory`, whatever it is called, holds its files and not those of another data set with the same names."""
 
     @abstractmethod
     def get(self, directory: Path) -> None:
@@ -108,6 +117,13 @@ class Known(Source["DataSet"]):
         """Whether all four files are there, plain or gzipped."""
         return all(stored(directory / file) for file in self.files)
 
+    def is_alone_in(self, directory: Path) -> bool:
+        """Whether all four files are there, and the smallest is the right one: all such sets name their files alike."""
+        try:
+            return self.is_in(directory) and read_idx(directory / TEST_LABELS)[1] == self.files[TEST_LABELS]
+        except WindtunnelError:
+            return False
+
     def get(self, directory: Path) -> None:
         """Download what `directory` lacks."""
         download(self.files, self.mirrors, directory)
@@ -133,6 +149,7 @@ KNOWN = {
             TEST_LABELS: "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
         },
         folders=("mnist",),
+        layouts=("MNIST/raw",),
         mirrors=("https://ossci-datasets.s3.amazonaws.com/mnist/", "https://storage.googleapis.com/cvdf-datasets/mnist/"),
     ),
     # Xiao, Rasul and Vollgraf, arXiv 1708.07747
@@ -147,6 +164,7 @@ KNOWN = {
             TEST_LABELS: "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
         },
         folders=("fashion_mnist", "fashion-mnist"),
+        layouts=("FashionMNIST/raw",),
         mirrors=("http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",),
         advice=", or on Debian and Ubuntu: apt-get install dataset-fashion-mnist",
     ),
@@ -218,7 +236,10 @@ def search_path() -> list[Path]:
 
 
 def _writable_path() -> list[Path]:
-    named = [Path(entry).expanduser().absolute() for entry in os.environ.get("WINDTUNNEL_DATA", "").split(os.pathsep) if entry]
+    try:
+        named = [Path(entry).expanduser().absolute() for entry in os.environ.get("WINDTUNNEL_DATA", "").split(os.pathsep) if entry]
+    except RuntimeError as error:  # ~ of a user that there is not
+        raise WindtunnelError(f"WINDTUNNEL_DATA: expected folders with {os.pathsep!r} between: {error}") from error
     return [*named, ROOT / "data"]
 
 
@@ -254,19 +275,30 @@ def locate_among(sources: Mapping[str, Source[Found]], name: str, say: Callable[
 
 
 def find(source: Source[Any]) -> Path | None:
-    """The first directory on the search path that holds all its files, whatever is in them."""
+    """The first directory on the search path that holds all its files, whatever is in them.
+
+    A place on the path may also be the data set's own directory, or the one above torchvision's `raw`.
+    """
     for place in search_path():
-        for folder in source.folders:
+        for folder in (*source.folders, *source.layouts):
             if source.is_in(place / folder):
                 return place / folder
+        for directory in (place, place / "raw"):
+            if source.is_alone_in(directory):
+                return directory
     return None
 
 
 def _get(source: Source[Any], say: Callable[[str], None]) -> Path:
-    """Get it into the first folder that can be written, of those in `WINDTUNNEL_DATA` and the project's `data`."""
+    """Get it into the first folder that can be written, of those in `WINDTUNNEL_DATA` and the project's `data`.
+
+    A folder in `WINDTUNNEL_DATA` that holds other things is somebody's, and is left as it is.
+    """
     folder = source.folders[0]
     looked = ", ".join(str(place / folder) for place in search_path())
-    place = next(filter(_can_write, _writable_path()), None)
+    for other in (foreign := [place for place in _writable_path() if not _is_for_data_sets(place)]):
+        say(f"{other} is not written into: it holds other things, and none of {', '.join(sorted(_folders()))}")
+    place = next((place for place in _writable_path() if place not in foreign and _can_write(place)), None)
     if place is None:
         raise DownloadError(
             f"{source.title} is not complete in {looked}, and no folder to {source.verb} it into can be written: {source.remedy}"
@@ -277,6 +309,19 @@ def _get(source: Source[Any], say: Callable[[str], None]) -> Path:
     except DownloadError as error:
         raise DownloadError(f"{source.title} cannot be {source.verb}ed ({error}): {source.remedy}") from error
     return place / folder
+
+
+def _folders() -> set[str]:
+    return {SPEECH, *(folder for known in KNOWN.values() for folder in known.folders)}
+
+
+def _is_for_data_sets(place: Path) -> bool:
+    """Whether a folder is the project's own, is yet to be filled, or has been filled by the project before."""
+    try:
+        held = {name for name in os.listdir(place) if not name.startswith(".") and name != "lost+found"}
+    except OSError:  # it is yet to be made, or cannot be used, as will be found out
+        return True
+    return place == ROOT / "data" or not held or bool(held & _folders())
 
 
 def _can_write(place: Path) -> bool:

@@ -7,15 +7,18 @@ from functools import partial
 from pathlib import Path
 
 import httpx
-from filelock import FileLock
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
 from windtunnel.errors import WindtunnelError
 from windtunnel.idx import MAX_BYTES, read_idx, stored
+from windtunnel.locks import held
+from windtunnel.network import unusable
 
 # Seconds without a byte before the next mirror is tried.
 TIMEOUT = httpx.Timeout(30, connect=5)
+# Seconds for another process that downloads into the same directory.
+TURN_SECONDS = 3600.0
 
 Flaw = Callable[[Path], str | None]
 """Says what is wrong with a file's content, as in "gave …", or `None` if it is right."""
@@ -61,13 +64,15 @@ def fetch(files: Iterable[Wanted], mirrors: Sequence[str], directory: Path) -> N
         directory: made where it is missing.
 
     Raises:
-        DownloadError: no mirror gave one of the files, or it cannot be written.
+        DownloadError: no mirror gave one of the files, or it cannot be written, or a variable of the environment prevents it.
     """
+    for name, problem in unusable(os.environ).items():
+        raise DownloadError(f"{name} in the environment keeps downloads from working: {problem}. Unset or correct it")
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
     try:
         directory.mkdir(parents=True, exist_ok=True)
         with (
-            FileLock(directory / ".lock"),
+            held(directory / ".lock", f"the folder {directory}", TURN_SECONDS),
             # Not compressed once more for the way, which would change the offsets that a download continues from.
             httpx.Client(timeout=TIMEOUT, follow_redirects=True, headers={"Accept-Encoding": "identity"}) as client,
             Progress(*columns, console=Console(stderr=True)) as progress,
@@ -76,7 +81,7 @@ def fetch(files: Iterable[Wanted], mirrors: Sequence[str], directory: Path) -> N
                 file = directory / wanted.name
                 if not file.exists():
                     part = file.with_suffix(f".part{file.suffix}")
-                    show = partial(progress.update, progress.add_task(file.stem, total=None))
+                    show = partial(progress.update, progress.add_task(file.stem, total=None, visible=False))
                     receive = partial(_receive, client, part, wanted.max_bytes, show)
                     _from_any([f"{mirror}{wanted.name}" for mirror in mirrors], part, wanted.flaw, receive)
                     os.replace(part, file)
@@ -127,7 +132,7 @@ def _receive(client: httpx.Client, part: Path, max_bytes: int, show: Callable[..
         else:
             mode, offset = "wb", 0
         length = response.headers.get("Content-Length")
-        show(total=offset + int(length) if length else None)
+        show(total=offset + int(length) if length else None, visible=True)  # not of mirrors that cannot be reached
         with part.open(mode) as stream:
             for chunk in response.iter_raw():
                 stream.write(chunk)

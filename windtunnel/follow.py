@@ -1,7 +1,8 @@
-"""Show a run while it happens: a live table in a terminal, else a line for each thing that changes."""
+"""Show a run while it happens: a live table in a terminal, else lines: a task has started, what it prints, what came of it."""
 
+import re
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import nullcontext
 
 from rich.console import Console
@@ -10,7 +11,7 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
-from windtunnel.airflow import Airflow, DagRun, Task
+from windtunnel.airflow import Airflow, AirflowAwayError, DagRun, Task
 
 MARKS = {
     "success": "[green]✓",
@@ -20,6 +21,8 @@ MARKS = {
     "up_for_retry": "[yellow]↻",
     "awaiting_input": "[yellow]?",
 }
+NOT_STARTED = ("waiting", "scheduled", "queued")
+UNNAMED = re.compile(r"\[\d+\]$")  # a copy of a mapped task is known by its number until it has rendered its name
 LOG_LINES = 15
 
 
@@ -27,22 +30,37 @@ def follow(airflow: Airflow, runs: Iterable[DagRun], console: Console) -> DagRun
     """Show each of `runs`, moments of one run, on `console`, and return the last."""
     started = time.monotonic()
     spinner = Spinner("dots")
-    states: dict[str | None, str] = {}  # of each task that has started, by its log, as it was at the moment before
+    states: dict[str, str] = {}  # of each try that has started, as it was at the moment before
     logs: dict[str | None, list[str]] = {}
     with Live(console=console, refresh_per_second=8) if console.is_terminal else nullcontext() as live:
         for run in runs:
             for task in run.tasks:
-                known = logs.get(task.log_path, [])
-                if task.state == "running" or states.get(task.log_path) == "running":
-                    logs[task.log_path] = airflow.log(task)
+                this = task.log_path or task.url
+                before, known = states.get(this), logs.get(task.log_path, [])
+                if task.state in NOT_STARTED or task.state == before != "running":
+                    continue
+                try:
+                    log = airflow.log(task)
+                except AirflowAwayError:  # whoever yields the runs deals with it
+                    continue
+                if not (live or log) and task.state == "running" and UNNAMED.search(task.name):
+                    continue  # in a moment it has a name
+                states[this], logs[task.log_path] = task.state, log
                 if not live:
-                    news = [task.state] if task.state not in (states.get(task.log_path), "waiting") else []
-                    for line in [*news, *logs.get(task.log_path, [])[len(known) :]]:
+                    for line in _news(task, before, log[len(known) :]):
                         console.print(Text(f"{time.monotonic() - started:6.1f} s  {task.name}: {line}"), soft_wrap=True)
-                states[task.log_path] = task.state
             if live:
                 live.update(_table(run, logs, spinner))
     return run
+
+
+def _news(task: Task, before: str | None, lines: Iterable[str]) -> Iterator[str]:
+    """What is to be said of a task that was in the state `before`: that it has started, its new `lines`, and what came of it."""
+    if before is None and task.log_path:
+        yield "started"
+    yield from filter(None, lines)
+    if task.state != "running":
+        yield task.state if task.seconds is None else f"{task.state} after {task.seconds:.1f} s"
 
 
 def _table(run: DagRun, logs: dict[str | None, list[str]], spinner: Spinner) -> Table:

@@ -24,7 +24,7 @@ MAX_BYTES = 64 * 2**20
 
 
 def read_idx(file: Path) -> tuple[np.ndarray, str]:
-    """Read the images or labels in `file`, or in `file` with `.gz` appended where that is what exists.
+    """Read the images or labels in `file`, or in that of its other names that exists: see `stored`.
 
     Returns:
         The pixels, uint8 (N,28,28), or the labels, uint8 (N); and the SHA-256 of the file's uncompressed bytes.
@@ -46,9 +46,11 @@ def read_idx(file: Path) -> tuple[np.ndarray, str]:
 
 
 def stored(file: Path) -> Path | None:
-    """`file`, or its gzipped form where that is what exists, or `None`."""
+    """The first of these that exists, or `None`: `file`, `file.gz`, and the same with Kaggle's name, `x.idx3-ubyte` for `x-idx3-ubyte`."""
+    names = (file.name, file.name.replace("-idx", ".idx"))
+    candidates = (file.with_name(name + ending) for name in names for ending in ("", ".gz"))
     # os.path.isfile, since Path.is_file raises where a directory may not be entered
-    return next((candidate for candidate in (file, file.with_name(file.name + ".gz")) if os.path.isfile(candidate)), None)
+    return next(filter(os.path.isfile, candidates), None)
 
 
 def _open(file: Path) -> BinaryIO:

@@ -15,7 +15,8 @@ from windtunnel.files import write_atomically, write_json
 from windtunnel.settings import ROOT
 
 BUSY = 20  # per cent
-PATIENCE = 5  # times two seconds to wait for a machine that is not
+LOOK_SECONDS = 0.5
+PATIENCE = 20  # looks before a machine that is not quiet is measured on
 
 
 def execute(command: Iterable[Any]) -> str:
@@ -42,7 +43,7 @@ def cpu() -> str:
 def load_before() -> float:
     """How busy the machine is now, in per cent; waits for a quiet one, but not for long, and then warns on stderr."""
     for _ in range(PATIENCE):
-        if (load := psutil.cpu_percent(interval=2)) <= BUSY:
+        if (load := psutil.cpu_percent(interval=LOOK_SECONDS)) <= BUSY:
             return load
     print(f"warning: the machine is {load:.0f} % busy before the benchmark begins; figures will be low, ratios less so", file=sys.stderr)
     return load

@@ -1,37 +1,33 @@
-"""Start the platform's processes, see how they are, stop them.
+"""Start the platform's processes, see how they are, stop them."""
 
-honcho runs the `Procfile` in a session of its own. Every process below it carries `WINDTUNNEL_PLATFORM`, the home of its
-platform, in its environment, and honcho adds the process' name: so they are known, and can be stopped, whatever became of their parents.
-"""
-
-import fcntl
-import os
+import errno
 import socket
 import subprocess
 import time
-from collections import defaultdict
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from importlib.metadata import version
-from pathlib import Path
 
 import httpx
 import psutil
-from honcho.environ import parse_procfile
 
+from windtunnel import supervisor
 from windtunnel.environment import mlflow_store, platform_environment
 from windtunnel.errors import WindtunnelError
 from windtunnel.files import write_atomically
+from windtunnel.home import check_room
+from windtunnel.locks import held
+from windtunnel.processes import GONE, PLATFORM, kill, listening, memory, running
 from windtunnel.settings import Settings
+from windtunnel.supervised import commands, last_start
+from windtunnel.supervisor import SUPERVISOR, log_of
 
-MARKER = "WINDTUNNEL_PLATFORM"
-SUPERVISOR = "honcho"
-START_SECONDS = 180
-STOP_SECONDS = 4  # Airflow's scheduler would wait for its tasks to the end, and honcho kills after 5 s
-KILL_SECONDS = 10
+START_SECONDS = 600  # 20 on a quiet machine; one that has other work is no reason to give up
+TURN_SECONDS = 2 * START_SECONDS
 LOG_LINES = 15
+BEATING = ("scheduler", "dag-processor", "triggerer")
 HEALTH = {
     "api-server": "/api/v2/monitor/health",
     "mlflow": "/health",
@@ -43,56 +39,86 @@ HEALTH = {
 
 @dataclass(frozen=True)
 class ProcessStatus:
-    """One process of the platform, with all it has started. `memory` is its proportional set size, in bytes."""
+    """One process of the platform, with all it has started. `memory` is its proportional set size, in bytes.
+
+    `state` is `up`; `starting`, for its first minute at most, or `not answering`; `restarting`, when it has ended; `failed`, when it
+    ended at once again and again and is not started any more; or `down`. `restarts` counts since `windtunnel up`, the last at `restarted`.
+    """
 
     name: str
     up: bool
+    state: str
     pid: int | None
     memory: int
     address: str | None
-
-
-def platform_log(settings: Settings) -> Path:
-    """What the platform's processes print, each line with the name of its process."""
-    return settings.logs / "platform.log"
+    restarts: int
+    restarted: str | None
+    log: str
 
 
 def status(settings: Settings) -> list[ProcessStatus]:
     """How each process of the platform is: up if it runs and, itself and not another in its place, answers."""
-    running = _running(settings)
-    answering = _answering(settings, running)
+    groups = running(settings.home)
+    leaders = _leaders(settings, groups)
+    answering = _answering(settings, groups, leaders)
+    states = supervisor.states(settings)
+    return [_status(settings, name, groups.get(name, []), leaders.get(name), name in answering, states) for name in _names(settings)]
+
+
+def _status(
+    settings: Settings, name: str, group: list[psutil.Process], leader: psutil.Process | None, up: bool, states: dict[str, str]
+) -> ProcessStatus:
     addresses = _addresses(settings)
-    return [
-        ProcessStatus(
-            name=name,
-            up=name in answering,
-            pid=running[name][0].pid if name in running else None,
-            memory=sum(_memory(process) for process in running.get(name, [])),
-            address=addresses[name][0] if name in addresses else None,
-        )
-        for name in _names(settings)
-    ]
+    start = last_start(settings.home, name)
+    restarts = start.number - 1 if start and states else 0
+    return ProcessStatus(
+        name=name,
+        up=up,
+        state="up" if up else _state(leader, states.get(name)),
+        pid=leader.pid if leader else None,
+        memory=sum(memory(process) for process in group),
+        address=addresses[name][0] if name in addresses else None,
+        restarts=restarts,
+        restarted=datetime.fromtimestamp(start.time).astimezone().isoformat(timespec="seconds") if start and restarts else None,
+        log=str(log_of(settings, name)),
+    )
+
+
+def _state(leader: psutil.Process | None, state: str | None) -> str:
+    """The state of a process that is not up: `state` is what the supervisor says of it."""
+    if state == "FATAL":
+        return "failed"
+    if leader:
+        return "starting" if state == "STARTING" else "not answering"
+    return "restarting" if state in ("STARTING", "RUNNING", "BACKOFF", "EXITED") else "down"
 
 
 def up(settings: Settings, report: Callable[[str], None] = lambda message: None) -> bool:
-    """Start the platform and wait until every process answers; `report` is told what is being done.
+    """Start the platform, or what is missing of it, and wait until every process answers; `report` is told what is being done.
 
     Returns:
         False if it was up already.
 
     Raises:
-        WindtunnelError: a port is taken, or a process has ended or does not answer; then nothing is left running.
+        WindtunnelError: a port is taken, or a process ends again and again or does not answer. What was running before goes on
+            running; else nothing is left.
     """
-    with _lock(settings):
-        if not _waiting(settings):
+    with _lock(settings, report):
+        if not (missing := _waiting(settings)):
             return False
+        if (states := supervisor.states(settings)).keys() == commands(settings.root).keys():
+            _repair(settings, [name for name in missing if states.get(name) == "FATAL"], report)
+            return True
         _stop(settings)
-        _check_ports(settings)
+        check_room(settings.home)
+        _check_ports(settings, _addresses(settings))
         try:
             _prepare(settings, report)
-            _start(settings, report)
+            started = supervisor.start(settings)
+            _wait(settings, report, lambda: started.poll() is not None)
         except BaseException:
             _stop(settings)
+            check_room(settings.home)  # on a full disk, the log that would say so is empty
             raise
         return True
 
@@ -103,20 +129,13 @@ def down(settings: Settings) -> int:
         return _stop(settings)
 
 
-@contextmanager
-def _lock(settings: Settings) -> Iterator[None]:
-    """One start or stop of a platform at a time."""
-    settings.home.mkdir(parents=True, exist_ok=True)
-    with (settings.home / "lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise WindtunnelError(f"the platform in {settings.home} is being started or stopped by another command: wait for it") from None
-        yield
+def _lock(settings: Settings, report: Callable[[str], None] = lambda message: None) -> AbstractContextManager[None]:
+    """One start or stop of a platform at a time: another waits for it."""
+    return held(settings.home / "lock", f"the platform in {settings.home}, which is being started or stopped", TURN_SECONDS, report)
 
 
 def _names(settings: Settings) -> list[str]:
-    return [SUPERVISOR, *parse_procfile((settings.root / "Procfile").read_text()).processes]
+    return [SUPERVISOR, *commands(settings.root)]
 
 
 def _addresses(settings: Settings) -> dict[str, tuple[str, list[str]]]:
@@ -134,43 +153,30 @@ def _addresses(settings: Settings) -> dict[str, tuple[str, list[str]]]:
     }
 
 
-def _running(settings: Settings) -> dict[str, list[psutil.Process]]:
-    """The running processes of this platform by the name in the Procfile, the topmost of each name first; "" are honcho's helpers."""
-    groups = defaultdict(list)
-    for process in psutil.process_iter():
-        try:
-            environment = process.environ()
-            if environment.get(MARKER) != str(settings.home):
-                continue
-            helper = "" if os.getsid(process.pid) != process.pid else SUPERVISOR  # honcho leads its session, its helpers do not
-            name = environment.get("HONCHO_PROCESS_NAME", helper).partition(".")[0]
-            groups[name].append((process.create_time(), process.pid, process))
-        except (psutil.Error, ProcessLookupError):  # it has ended, or is another user's
-            continue
-    return {name: [process for _, _, process in sorted(group)] for name, group in groups.items()}
+def _leaders(settings: Settings, groups: dict[str, list[psutil.Process]]) -> dict[str, psutil.Process]:
+    """Of each name the process that the supervisor started last, if it runs: what a killed one has left is none."""
+    starts = {name: last_start(settings.home, name) for name in groups}
+    pids = {name: start.pid for name, start in starts.items() if start}
+    leaders = {name: process for name, group in groups.items() for process in group if process.pid == pids.get(name)}
+    return leaders | ({SUPERVISOR: groups[SUPERVISOR][0]} if SUPERVISOR in groups else {})
 
 
 def _waiting(settings: Settings) -> list[str]:
     """The names that do not answer."""
-    answering = _answering(settings, _running(settings))
+    groups = running(settings.home)
+    answering = _answering(settings, groups, _leaders(settings, groups))
     return [name for name in _names(settings) if name not in answering]
 
 
-def _memory(process: psutil.Process) -> int:
-    try:
-        return process.memory_full_info().pss
-    except psutil.Error:
-        return 0
+def _answering(settings: Settings, groups: dict[str, list[psutil.Process]], leaders: dict[str, psutil.Process]) -> set[str]:
+    """The names whose own processes answer: a server on its port, over HTTP, Airflow's others by a fresh heartbeat of their own.
 
-
-def _answering(settings: Settings, running: dict[str, list[psutil.Process]]) -> set[str]:
-    """The names whose own processes answer: a server on its port, over HTTP, Airflow's others by a heartbeat since they were started.
-
-    The speech server listens only when it can answer, over gRPC.
+    The speech server listens only when it can answer, over gRPC. Of others there is nothing to know but that they run.
     """
-    answering = {SUPERVISOR} & set(running)
-    for name, (url, ports) in _addresses(settings).items():
-        if not all(any(_listens(process, getattr(settings, port)) for process in running.get(name, [])) for port in ports):
+    addresses = _addresses(settings)
+    answering = leaders.keys() - addresses.keys() - set(BEATING)
+    for name, (url, ports) in addresses.items():
+        if name not in leaders or not {getattr(settings, port) for port in ports} <= set().union(*map(listening, groups[name])):
             continue
         if name not in HEALTH:
             answering.add(name)
@@ -182,35 +188,33 @@ def _answering(settings: Settings, running: dict[str, list[psutil.Process]]) -> 
         if not reply.is_server_error:  # TorchServe's refusal of a request without a token is an answer
             answering.add(name)
             if name == "api-server":
-                answering.update(_beating(reply.json(), running))
+                answering.update(_beating(reply.json(), leaders))
     return answering
 
 
-def _beating(health: dict[str, dict[str, str]], running: dict[str, list[psutil.Process]]) -> Iterator[str]:
-    for name in ("scheduler", "dag-processor", "triggerer"):
+def _beating(health: dict[str, dict[str, str]], leaders: dict[str, psutil.Process]) -> Iterator[str]:
+    """Airflow calls a heartbeat healthy for 30 s, that of a process that has been killed and started again since too."""
+    for name in BEATING:
         component = name.replace("-", "_")
         heartbeat = health[component][f"latest_{component}_heartbeat"]
-        if heartbeat and name in running and datetime.fromisoformat(heartbeat).timestamp() > running[name][0].create_time():
+        fresh = health[component]["status"] == "healthy" and name in leaders
+        if fresh and datetime.fromisoformat(heartbeat).timestamp() > leaders[name].create_time():
             yield name
 
 
-def _listens(process: psutil.Process, port: int) -> bool:
-    try:
-        connections = process.net_connections("tcp")
-    except psutil.Error:
-        return False
-    return any(connection.status == psutil.CONN_LISTEN and connection.laddr.port == port for connection in connections)
-
-
-def _check_ports(settings: Settings) -> None:
-    for name, (_, ports) in _addresses(settings).items():
-        for port in ports:
+def _check_ports(settings: Settings, names: Iterable[str]) -> None:
+    addresses = _addresses(settings)
+    for name in names:
+        for port in addresses[name][1] if name in addresses else ():
             number = getattr(settings, port)
             with socket.socket() as probe:
                 probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 try:
                     probe.bind((settings.host, number))
                 except OSError as error:
+                    if isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:
+                        host = f"WINDTUNNEL_HOST is {settings.host}, which is no address of this machine ({error.strerror})"
+                        raise WindtunnelError(f"{host}: set it to 127.0.0.1, or to an address that `ip address` shows") from None
                     found = _holder(number) or error.strerror
                     setting = f"WINDTUNNEL_{port.upper()}"
                     raise WindtunnelError(f"port {number}, wanted by {name}: {found}; free it, or choose another with {setting}") from None
@@ -218,7 +222,7 @@ def _check_ports(settings: Settings) -> None:
 
 def _holder(port: int) -> str | None:
     for process in psutil.process_iter():
-        if _listens(process, port):
+        if port in listening(process):
             return f"taken by {process.name()}, pid {process.pid}"
     return None
 
@@ -232,7 +236,7 @@ def _prepare(settings: Settings, report: Callable[[str], None]) -> None:
     if stamp.exists() and stamp.read_text() == installed:
         return
     report("preparing the databases")
-    environment = platform_environment(settings) | {MARKER: str(settings.home)}
+    environment = platform_environment(settings) | {PLATFORM: str(settings.home)}
     started = {}
     for command in (["airflow", "db", "migrate"], ["mlflow", "db", "upgrade", mlflow_store(settings)]):
         log = settings.logs / f"prepare-{command[0]}.log"
@@ -244,42 +248,44 @@ def _prepare(settings: Settings, report: Callable[[str], None]) -> None:
     write_atomically(stamp, installed.encode())
 
 
-def _start(settings: Settings, report: Callable[[str], None]) -> None:
-    log = platform_log(settings)
-    with log.open("w") as output:
-        honcho = subprocess.Popen(
-            ["honcho", "-f", str(settings.root / "Procfile"), "start"],
-            env=platform_environment(settings) | {MARKER: str(settings.home)},
-            cwd=settings.root,
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
+def _repair(settings: Settings, failed: list[str], report: Callable[[str], None]) -> None:
+    """Start what the supervisor has given up, and wait for what it starts again by itself."""
+    kill(lambda: [process for name, group in running(settings.home).items() if name in failed for process in group])
+    _check_ports(settings, failed)
+    for name in failed:
+        supervisor.start_again(settings, name)
+    _wait(settings, report, lambda: SUPERVISOR not in running(settings.home))
+
+
+def _wait(settings: Settings, report: Callable[[str], None], ended: Callable[[], bool]) -> None:
+    """Wait until every process answers; `ended` tells whether the supervisor has.
+
+    One that was started a moment ago is not known by its environment yet: Linux shows that of a new program only when it is loaded.
+    """
+    before = _starts(settings)
     deadline = time.monotonic() + START_SECONDS
     while waiting := _waiting(settings):
-        if honcho.poll() is not None:
-            name = _first_ended(log)
-            raise WindtunnelError(f"{name} ended while the platform was starting: see {log}\n" + _tail(_lines_of(log, name)))
+        if ended():
+            raise _failure(settings, SUPERVISOR, "ended while the platform was starting")
+        states = supervisor.states(settings)
+        for name, starts in _starts(settings).items():
+            if name in waiting and (starts - before[name] > 2 or states.get(name) == "FATAL"):
+                raise _failure(settings, name, "ended again and again while the platform was starting")
         if time.monotonic() > deadline:
-            name = waiting[0]
-            raise WindtunnelError(f"{name} did not answer in {START_SECONDS} s: see {log}\n" + _tail(_lines_of(log, name)))
+            raise _failure(settings, waiting[0], f"did not answer in {START_SECONDS} s")
         report(f"waiting for {', '.join(waiting)}")
-        time.sleep(0.5)
+        time.sleep(1)
 
 
-def _first_ended(log: Path) -> str:
-    """The process that honcho saw end first; it then stops the others."""
-    for line in log.read_text().splitlines():
-        words = line.split()
-        if words[1:2] == ["system"] and "stopped" in words:
-            return words[3].partition(".")[0]
-    return SUPERVISOR
+def _starts(settings: Settings) -> dict[str, int]:
+    """How often each process has been started since the supervisor was."""
+    starts = {name: last_start(settings.home, name) for name in commands(settings.root)}
+    return {name: start.number if start else 0 for name, start in starts.items()}
 
 
-def _lines_of(log: Path, name: str) -> list[str]:
-    lines = log.read_text().splitlines()
-    return [line for line in lines if line.split()[1:2] == [f"{name}.1"]] or lines
+def _failure(settings: Settings, name: str, problem: str) -> WindtunnelError:
+    log = log_of(settings, name)
+    return WindtunnelError(f"{name} {problem}: see {log}\n{_tail(log.read_text(errors='replace').splitlines())}")
 
 
 def _tail(lines: list[str]) -> str:
@@ -287,19 +293,12 @@ def _tail(lines: list[str]) -> str:
 
 
 def _stop(settings: Settings) -> int:
-    """Ask the platform's processes to end, through honcho if it is there; then kill whatever still runs."""
-    groups = _running(settings)
-    running = [process for group in groups.values() for process in group]
-    for process in groups.get(SUPERVISOR, running):
-        with suppress(psutil.NoSuchProcess):
+    """Ask the platform's processes to end, through the supervisor if it is there; then kill whatever still runs."""
+    groups = running(settings.home)
+    processes = [process for group in groups.values() for process in group]
+    for process in groups.get(SUPERVISOR, processes):
+        with suppress(*GONE):
             process.terminate()
-    psutil.wait_procs(running, timeout=STOP_SECONDS)
-    deadline = time.monotonic() + KILL_SECONDS
-    while left := [process for group in _running(settings).values() for process in group]:
-        if time.monotonic() > deadline:
-            raise WindtunnelError(f"processes {', '.join(str(process.pid) for process in left)} do not end: look at them with ps")
-        for process in left:
-            with suppress(psutil.NoSuchProcess):
-                process.kill()
-        psutil.wait_procs(left, timeout=1)
-    return len(running)
+    psutil.wait_procs(processes, timeout=supervisor.STOP_SECONDS)
+    kill(lambda: [process for group in running(settings.home).values() for process in group])
+    return len(processes)

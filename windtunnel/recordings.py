@@ -10,7 +10,7 @@ from typing import ClassVar, Literal, get_args
 
 import numpy as np
 
-from windtunnel.datasets import Content, Source, locate_among
+from windtunnel.datasets import SPEECH, Content, Source, locate_among
 from windtunnel.download import Wanted, fetch
 from windtunnel.errors import WindtunnelError
 from windtunnel.synthesis import render
@@ -73,6 +73,10 @@ class Archive(Source[Recordings]):
         """Whether the zip is there."""
         return os.path.isfile(directory / self.file)
 
+    def is_alone_in(self, directory: Path) -> bool:
+        """Whether the zip is there: no other is called so."""
+        return self.is_in(directory)
+
     def read(self, name: str, directory: Path) -> Recordings:
         """Its recordings, every one verified."""
         recorded = read_archive(directory / self.file)
@@ -115,13 +119,13 @@ RECORDINGS: Mapping[str, Archive] = {
     # Warden, arXiv 1804.03209, and https://www.tensorflow.org/tutorials/audio/simple_audio
     "mini_speech_commands": Published(
         title="Mini Speech Commands",
-        folders=("speech", "mini_speech_commands"),
+        folders=(SPEECH, "mini_speech_commands"),
         file="mini_speech_commands.zip",
         mirrors=("https://storage.googleapis.com/download.tensorflow.org/data/",),
     ),
     "demonstration": Synthetic(
         title="the demonstration set (synthetic voices: for a demonstration, not for real speech)",
-        folders=("speech", "demonstration"),
+        folders=(SPEECH, "demonstration"),
         file="demonstration.zip",
     ),
 }

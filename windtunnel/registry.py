@@ -1,38 +1,18 @@
 """The registry: MLflow's, with the words of Windtunnel. A version is an integer, immutable once registered."""
 
 import shutil
-from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 
 from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
-from mlflow.exceptions import MlflowException
-from mlflow.protos.databricks_pb2 import RESOURCE_ALREADY_EXISTS, ErrorCode
 
 from windtunnel.errors import WindtunnelError
 from windtunnel.files import sha256
 from windtunnel.manifest import MANIFEST, Manifest, verify_version
+from windtunnel.registered import RegisteredVersion, registered_version
 from windtunnel.run import Lineage
 from windtunnel.speech import SPEECH_COMMANDS
-
-
-@dataclass(frozen=True)
-class RegisteredVersion:
-    """A version as the registry knows it. `accuracy` is on the test set, 0..1."""
-
-    name: str
-    version: int
-    aliases: tuple[str, ...]
-    framework: str
-    accuracy: float
-    dag_run: str
-    git_commit: str
-    data_fingerprint: str
-    manifest_sha256: str
-    mlflow_run: str
-    source: str
-    created: datetime
+from windtunnel.tracking import created_once
 
 
 def registered_name(manifest: Manifest) -> str:
@@ -54,11 +34,8 @@ def register(mlflow: MlflowClient, directory: Path, mlflow_run: str, lineage: Li
     for known in list_versions(mlflow, name):
         if known.manifest_sha256 == digest:
             return known
-    try:
+    with created_once():
         mlflow.create_registered_model(name, description=f"{manifest.model} trained with {manifest.framework}")
-    except MlflowException as error:
-        if error.error_code != ErrorCode.Name(RESOURCE_ALREADY_EXISTS):
-            raise
     tags = {
         "framework": manifest.framework,
         "accuracy": str(manifest.metrics.accuracy),
@@ -146,18 +123,6 @@ def _all_versions(mlflow: MlflowClient, name: str) -> list[ModelVersion]:
 
 
 def _from_mlflow(found: ModelVersion, aliases: tuple[str, ...] = ()) -> RegisteredVersion:
-    tags = found.tags
-    return RegisteredVersion(
-        name=found.name,
-        version=int(found.version),
-        aliases=aliases,
-        framework=tags.get("framework", "unknown"),
-        accuracy=float(tags.get("accuracy", "nan")),
-        dag_run=tags.get("dag_run", "unknown"),
-        git_commit=tags.get("git_commit", "unknown"),
-        data_fingerprint=tags.get("data_fingerprint", "unknown"),
-        manifest_sha256=tags.get("manifest_sha256", "unknown"),
-        mlflow_run=found.run_id or "",
-        source=found.source or "",
-        created=datetime.fromtimestamp(found.creation_timestamp / 1000, UTC),
+    return registered_version(
+        found.name, int(found.version), aliases, found.tags, found.run_id or "", found.source or "", found.creation_timestamp
     )

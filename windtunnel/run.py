@@ -96,6 +96,11 @@ class Run:
         """What the served versions were measured at, as JSON; the table beside it ends in `.txt`."""
         return self.directory / "benchmark.json"
 
+    @property
+    def spans(self) -> Path:
+        """When its programs trained and measured, a line of JSON each, see `windtunnel.spans`."""
+        return self.directory / "spans.jsonl"
+
     def version(self, framework: Framework) -> Path:
         """The directory a framework's trainer writes."""
         return self.directory / framework

@@ -2,11 +2,12 @@
 
 import json
 import re
+from ipaddress import AddressValueError, IPv4Address
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from windtunnel import __version__
 from windtunnel.errors import WindtunnelError
@@ -14,9 +15,38 @@ from windtunnel.spec import Framework, first_problem
 
 ROOT = Path(__file__).resolve().parent.parent
 
-Directory = Annotated[Path, AfterValidator(lambda path: path.expanduser().absolute())]
+
+def _directory(value: Any) -> Path:
+    if not str(value):
+        raise ValueError("expected a folder")  # the current one would be taken
+    try:
+        return Path(value).expanduser().absolute()
+    except RuntimeError as error:  # ~ of a user that there is not
+        raise ValueError(f"expected a folder: {error}") from error
+
+
+Directory = Annotated[Path, BeforeValidator(_directory)]
 Port = Annotated[int, Field(ge=1, le=65535)]
-Optional = Annotated[str | None, BeforeValidator(lambda value: None if value in ("", "none") else value)]
+_Empty = BeforeValidator(lambda value: None if value in ("", "none") else value)
+Optional = Annotated[str | None, _Empty]
+
+
+def _host(value: str) -> str:
+    name, number = r"[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*", r"[0-9]+"
+    if not re.fullmatch(name, value) or (re.fullmatch(number, value.rpartition(".")[2]) and not _is_ipv4(value)):
+        raise ValueError("expected a host name or an IPv4 address, such as 127.0.0.1")
+    return value
+
+
+def _is_ipv4(value: str) -> bool:
+    try:
+        return bool(IPv4Address(value))
+    except AddressValueError:
+        return False
+
+
+Host = Annotated[str, AfterValidator(_host)]
+OptionalHost = Annotated[Host | None, _Empty]
 
 
 class Settings(BaseSettings):
@@ -39,14 +69,14 @@ class Settings(BaseSettings):
     root: Directory = ROOT
     home: Directory = ROOT / ".windtunnel"
     dags: Directory = ROOT / "dags"
-    host: str = "127.0.0.1"
-    airflow_host: Optional = None
-    mlflow_host: Optional = None
-    tensorboard_host: Optional = None
-    torchserve_host: Optional = None
-    torchserve_management_host: str = "127.0.0.1"
-    tfserving_host: Optional = None
-    speech_host: Optional = None
+    host: Host = "127.0.0.1"
+    airflow_host: OptionalHost = None
+    mlflow_host: OptionalHost = None
+    tensorboard_host: OptionalHost = None
+    torchserve_host: OptionalHost = None
+    torchserve_management_host: Host = "127.0.0.1"
+    tfserving_host: OptionalHost = None
+    speech_host: OptionalHost = None
     airflow_port: Port = 8080
     mlflow_port: Port = 5000
     tensorboard_port: Port = 6006
@@ -160,7 +190,9 @@ def load_settings() -> Settings:
         return Settings()
     except ValidationError as error:
         name, _, problem = first_problem(error).partition(":")
-        raise WindtunnelError(f"WINDTUNNEL_{name.upper()}:{problem}") from error
+        raise WindtunnelError(f"WINDTUNNEL_{name.partition('.')[0].upper()}:{problem}") from error
+    except SettingsError as error:  # the one that holds JSON
+        raise WindtunnelError(f'WINDTUNNEL_QUEUES: {error.__cause__}: expected JSON, such as {{"tensorflow": "big"}}') from error
 
 
 def run_directory(home: Path, dag_id: str, run_id: str) -> Path:

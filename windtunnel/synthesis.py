@@ -16,12 +16,12 @@ from pathlib import Path
 from zipfile import ZIP_DEFLATED, ZipFile, ZipInfo
 
 import numpy as np
-from filelock import FileLock
 
 from windtunnel.clips import CLIP_SAMPLES, FULL_SCALE, SAMPLE_RATE, WORDS
 from windtunnel.download import DownloadError
 from windtunnel.errors import WindtunnelError
 from windtunnel.files import write_atomically
+from windtunnel.locks import held
 
 ACCENTS = ("en", "en-029", "en-GB-scotland", "en-GB-x-gbclan", "en-GB-x-gbcwmd", "en-GB-x-rp", "en-US", "en-US-nyc")
 VARIANTS = ("f1", "f2", "f3", "f4", "f5", "m1", "m2", "m3", "m4", "m5", "m6", "m7")
@@ -48,7 +48,7 @@ def render(file: Path) -> None:
     """
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(file.parent / ".lock"):
+        with held(file.parent / ".lock", f"the folder {file.parent}", 2 * SECONDS):
             if not file.exists():
                 write_atomically(file, _rendered())
     except OSError as error:

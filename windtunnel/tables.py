@@ -7,6 +7,11 @@ from rich.console import Console
 from rich.table import Table
 
 
+def counted(number: int, noun: str) -> str:
+    """Such as `1 epoch`, `5 epochs`."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def render(table: Table) -> str:
     """A table as plain text, whatever the terminal: for logs and files. It ends with a line break."""
     table.box = ROUNDED

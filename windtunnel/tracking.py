@@ -5,14 +5,17 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import RESOURCE_ALREADY_EXISTS, ErrorCode
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from windtunnel.errors import WindtunnelError
 from windtunnel.eventlog import EventLog
+from windtunnel.network import without_proxy
 from windtunnel.settings import Settings
 from windtunnel.spec import Framework, Training
 
@@ -24,6 +27,7 @@ def client(settings: Settings) -> MlflowClient:
     logging.getLogger("mlflow").setLevel(logging.WARNING)
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # a handful of small files
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # a run's result names it
+    os.environ.update(without_proxy(os.environ, str(urlsplit(settings.mlflow_url).hostname)))  # of all that it can be told, not this
     return MlflowClient(tracking_uri=settings.mlflow_url, registry_uri=settings.mlflow_url)
 
 
@@ -37,11 +41,27 @@ def reachable(settings: Settings) -> Iterator[None]:
         raise WindtunnelError(f"MLflow at {settings.mlflow_url} did not do what was asked ({reason}); see `windtunnel status`") from error
 
 
+@contextmanager
+def created_once() -> Iterator[None]:
+    """Pass over MLflow's refusal to create what is there already: another may have created it at the same time."""
+    try:
+        yield
+    except MlflowException as error:
+        if error.error_code != ErrorCode.Name(RESOURCE_ALREADY_EXISTS):
+            raise
+
+
 def start_parent(mlflow: MlflowClient, model: str, run_name: str, tags: dict[str, str]) -> str:
     """Start the MLflow run of a whole DAG run, in the model's experiment, and return its id."""
-    experiment = mlflow.get_experiment_by_name(model)
-    identifier = experiment.experiment_id if experiment else mlflow.create_experiment(model)
-    return mlflow.create_run(identifier, run_name=run_name, tags=tags).info.run_id
+    return mlflow.create_run(_experiment(mlflow, model), run_name=run_name, tags=tags).info.run_id
+
+
+def _experiment(mlflow: MlflowClient, name: str) -> str:
+    """The id of the experiment of this name, which two runs may want to create at once."""
+    while not (found := mlflow.get_experiment_by_name(name)):
+        with created_once():
+            mlflow.create_experiment(name)
+    return found.experiment_id
 
 
 class FrameworkRun:

@@ -1,7 +1,9 @@
 """WAV files: one channel of 16 bits at 16 kHz, a second at most, read and written with Python's own `wave`."""
 
 import io
+import struct
 import wave
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +11,10 @@ import numpy as np
 from windtunnel.clips import CLIP_SAMPLES, SAMPLE_RATE, as_clip
 from windtunnel.errors import WindtunnelError
 
+_UNKNOWN = b"\xff" * 4
+"""A size that `wave` takes for "up to the end of the file"."""
+_EXTENSIBLE, _PCM = b"\xfe\xff", b"\1\0"  # format tags; the first says that a GUID further on holds the real one
+_PCM_GUID = _PCM + bytes.fromhex("0000000010008000 00aa00389b71")
 _CONVERT = "convert it: ffmpeg -i FILE -t 1 -ac 1 -ar 16000 -c:a pcm_s16le clip.wav"
 
 
@@ -23,7 +29,7 @@ def read_wav(content: bytes, called: str = "the recording") -> np.ndarray:
     if not content:
         raise WindtunnelError(f"{called} is empty: give a WAV file")
     try:
-        with wave.open(io.BytesIO(content)) as file:
+        with wave.open(io.BytesIO(_plain(content))) as file:
             rate, channels, width = file.getframerate(), file.getnchannels(), file.getsampwidth()
             data = file.readframes(file.getnframes())
     except (wave.Error, EOFError, RuntimeError) as error:  # RuntimeError: a chunk that ends outside the one it is in
@@ -36,6 +42,44 @@ def read_wav(content: bytes, called: str = "the recording") -> np.ndarray:
     if not 1 <= len(samples) <= CLIP_SAMPLES:
         raise WindtunnelError(f"{called} lasts {len(samples) / SAMPLE_RATE:g} s, not up to 1 s: record one word, or cut it out")
     return samples
+
+
+def _plain(content: bytes) -> bytes:
+    """A WAV file with a header that `wave` reads: sizes that were not known are the largest, and extensible PCM is PCM.
+
+    `wave` of Python 3.11 does not read WAVE_FORMAT_EXTENSIBLE, which ffmpeg and audio workstations write. A recorder that writes into a
+    pipe leaves sizes at 0, or at what they would be without samples.
+    """
+    if not content.startswith(b"RIFF"):
+        return content
+    plain = bytearray(content)
+    plain[4:8] = _UNKNOWN
+    for name, start, size in _chunks(content, 12):
+        if name == b"fmt " and content[start : start + 2] == _EXTENSIBLE and content[start + 24 : start + 40] == _PCM_GUID:
+            plain[start : start + 2] = _PCM
+        if name == b"data":
+            if size == 0 and not _only_chunks(content, start):
+                plain[start - 4 : start] = _UNKNOWN
+            break
+    return bytes(plain)
+
+
+def _only_chunks(content: bytes, place: int) -> bool:
+    """Whether what follows from `place` on is chunks up to the end, such as a title, and not samples."""
+    end = place
+    for name, start, size in _chunks(content, place):
+        if not (name.isascii() and name.decode().isprintable()):
+            return False
+        end = start + size
+    return len(content) - end in (0, 1)  # an odd one is padded
+
+
+def _chunks(content: bytes, place: int) -> Iterator[tuple[bytes, int, int]]:
+    """Name, start and size of each chunk from `place` on, as its header gives them."""
+    while place + 8 <= len(content):
+        name, size = struct.unpack_from("<4sI", content, place)
+        yield name, place + 8, size
+        place += 8 + size + size % 2
 
 
 def read_clip(file: Path) -> np.ndarray:
