@@ -4,6 +4,7 @@ python -m train_server.alone --framework pytorch --samples 10000 --out DIR
 """
 
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -20,8 +21,8 @@ from windtunnel.run import Run
 from windtunnel.spec import Framework, Spec
 
 
-def train_alone(framework: Framework, spec: Spec, data: DataSet, available: int, out: Path) -> None:
-    """Draw the conditions of `spec`, `available` being the number of training images in `data`, and run a framework's program.
+def train_alone(program: Sequence[str], spec: Spec, data: DataSet, available: int, out: Path) -> None:
+    """Draw the conditions of `spec`, `available` being the number of training images in `data`, and run a trainer's program.
 
     Raises:
         WindtunnelError: it failed, or left no version.
@@ -30,7 +31,7 @@ def train_alone(framework: Framework, spec: Spec, data: DataSet, available: int,
         run = Run(Path(place))
         write_conditions(spec, data, available, run)
         flags = {"--spec": run.spec_file, "--data": data.directory, "--conditions": run.conditions, "--out": out}
-        execute([*PROGRAMS["lenet5"][framework], *(word for flag in flags.items() for word in flag)])
+        execute([*program, *(word for flag in flags.items() for word in flag)])
         read_manifest(out)
 
 
@@ -47,7 +48,7 @@ def main(
     if samples > available:
         raise WindtunnelError(f"samples is {samples}, but {data.name} has {available} training images: ask for fewer")
     spec = Spec(dataset=data.name, mean=data.mean, std=data.std, samples=samples, epochs=epochs, seed=seed, threads=1)
-    train_alone(framework, spec, data, available, out)
+    train_alone(PROGRAMS["lenet5"][framework], spec, data, available, out)
     print(out)
 
 

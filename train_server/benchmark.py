@@ -21,6 +21,7 @@ import typer
 from rich.table import Table
 
 from train_server.alone import train_alone
+from train_server.train import PROGRAMS
 from windtunnel.datasets import DataSet, locate
 from windtunnel.measure import execute, keep, load_before, spread
 from windtunnel.program import run_program
@@ -66,7 +67,7 @@ class Bench:
                 threads=self.threads,
             )
             out = Path(place) / "version"
-            train_alone(framework, spec, self.data, self.available, out)
+            train_alone(PROGRAMS["lenet5"][framework], spec, self.data, self.available, out)
             return [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
 
     def tutorial(self, framework: Framework) -> dict[str, float]:

@@ -8,10 +8,12 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from train_server.chance import EXPLANATION
 from train_server.plots import as_svg, read_curves, serving_plots, training_plots
 from windtunnel.benchmark import PROTOCOL_NAMES, read_benchmark
 from windtunnel.manifest import read_manifest
 from windtunnel.run import Run
+from windtunnel.spans import tell
 
 
 def page(run: Run, result: dict[str, Any]) -> str:
@@ -24,7 +26,9 @@ def page(run: Run, result: dict[str, Any]) -> str:
     return render(
         "report.html.j2",
         result=result,
+        split=tell(result["split"]),
         certificate=json.loads(run.certificate.read_text()) if run.certificate.exists() else None,
+        chance=EXPLANATION,
         benchmark=benchmark,
         manifests={framework: read_manifest(run.version(framework)) for framework in curves},
         training=training_plots(curves) if curves else [],

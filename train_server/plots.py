@@ -134,6 +134,8 @@ def training_plots(curves: Curves) -> list[Plot]:
 def serving_plots(benchmark: Benchmark) -> list[Plot]:
     """How fast what was trained is served: the cells with figures; those that are invalid are marked as such."""
     single, batched = benchmark.closed(batch=1), benchmark.by_batch
+    with_floor = {row.concurrency for row in single if row.share_of_floor is not None}
+    floored = [row for row in single if row.concurrency in with_floor]  # a training run measures few floors
     clients = f"{batched[0].concurrency} client{'s' * (batched[0].concurrency != 1)}" if batched else ""
 
     def throughput(axes: Axes) -> None:
@@ -148,11 +150,11 @@ def serving_plots(benchmark: Benchmark) -> list[Plot]:
         _draw_bars(axes, batched, "batch", lambda row: [rate * row.batch for rate in row.requests_per_second])
         axes.set(xlabel="images in a request", ylabel="images/s")
 
-    def share(name: str) -> Callable[[Axes], None]:
+    def share(of: str, rows: list[Row], by: str, xlabel: str) -> Callable[[Axes], None]:
         def draw(axes: Axes) -> None:
-            _draw_bars(axes, batched, "batch", lambda row: [] if getattr(row, name) is None else [getattr(row, name)])
+            _draw_bars(axes, rows, by, lambda row: [] if getattr(row, f"share_of_{of}") is None else [getattr(row, f"share_of_{of}")])
             axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.0%}"))
-            axes.set(xlabel="images in a request", ylabel=f"share of the {name.rpartition('_')[2]}")
+            axes.set(xlabel=xlabel, ylabel=f"share of the {of}")
 
         return draw
 
@@ -185,17 +187,18 @@ def serving_plots(benchmark: Benchmark) -> list[Plot]:
             "Share of the model's limit",
             f"Images a second as a share of what the same file reaches in a process of its own, without a server; {clients}. "
             "What is missing to 100 % is spent on protocol and server; more is gained by computing several requests together.",
-            share("share_of_limit"),
+            share("limit", batched, "batch", "images in a request"),
         ),
         Plot(
             "share_of_floor",
             "Share of the protocol's floor",
-            f"Requests a second as a share of what the same server stack answers without a model; {clients}. "
-            "What is missing to 100 % is spent on the model.",
-            share("share_of_floor"),
+            "Requests a second with one image each, as a share of what the same server stack answers without a model. What is missing to "
+            "100 % is spent on the model.",
+            share("floor", floored, "concurrency", "clients at once"),
         ),
     ]
-    return [plot for plot in plots if (single if plot.name in ("throughput", "latency") else batched)]
+    shown = {"throughput": single, "latency": single, "share_of_floor": floored}
+    return [plot for plot in plots if shown.get(plot.name, batched)]
 
 
 def as_svg(plot: Plot) -> str:

@@ -1,11 +1,12 @@
 """The result of a run: accuracy, training time, parity and release of its frameworks, side by side.
 
-    python -m train_server.report --run DIR
+    python -m train_server.report --run DIR --started SECONDS
 
 It runs last, and also after a failure: then it says what is missing, and fails.
 """
 
 import json
+import time
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,24 +15,27 @@ from mlflow.entities import Metric
 from rich.table import Table
 
 from train_server.page import page
+from train_server.record import record
 from windtunnel.benchmark import Benchmark, read_benchmark
 from windtunnel.errors import WindtunnelError
 from windtunnel.files import write_atomically, write_json
 from windtunnel.manifest import read_manifest
 from windtunnel.program import run_program
 from windtunnel.run import Run
-from windtunnel.settings import load_settings
+from windtunnel.settings import Settings, load_settings
+from windtunnel.spans import split, tell
 from windtunnel.spec import Framework
-from windtunnel.tables import render
+from windtunnel.tables import counted, render
 from windtunnel.tracking import client, reachable
 
 NOT_RELEASED = "not released"
 
 
-def summarise(run: Run) -> dict[str, Any]:
+def summarise(run: Run, started: float, ended: float) -> dict[str, Any]:
     """What the run came to: `spec`, a row a framework in `frameworks`, `parity` (`passed`, `failed`, `missing`), `missing` steps.
 
-    Of a row, `release` says how far the version came, and `example`, if users get it, how to ask for it.
+    Of a row, `release` says how far the version came, and `example`, if users get it, how to ask for it. `split` is what the time from
+    `started` to `ended`, in seconds since 1970, was spent on.
     """
     lineage = run.lineage()
     parity, missing = "missing", []
@@ -56,6 +60,7 @@ def summarise(run: Run) -> dict[str, Any]:
         "frameworks": rows,
         "parity": parity,
         "benchmark": _headline(read_benchmark(run.benchmark)),
+        "split": split(run, started, ended),
         "missing": missing,
         "lineage": lineage.model_dump(),
     }
@@ -81,12 +86,16 @@ def release_of(run: Run, framework: Framework) -> dict[str, Any]:
     return {"release": "challenger", "reason": "it was not approved or promoted" if gate["promote"] else gate["reason"], "example": None}
 
 
-def explain(result: dict[str, Any], command: str) -> str:
+def explain(result: dict[str, Any], settings: Settings) -> str:
     """Why a version is not the champion, or how to ask it, by the command line or by itself; a paragraph a version that was released."""
     lines = []
+    if any(row["example"] for row in result["frameworks"].values()):
+        lines.append(f"in the project's folder{', after `. .venv/bin/activate`' if settings.runtime == 'process' else ''}:")
+        if (dataset := result["spec"]["dataset"]) != "mnist":
+            lines.append(f"(the models know {dataset}; img/digit.png is of MNIST, and its label says nothing)")
     for row in result["frameworks"].values():
         if row["example"]:
-            lines.append(f"ask {row['name']}:\n  {command} predict {row['name']} digit.png\n  {row['example']}")
+            lines.append(f"ask {row['name']}:\n  {settings.command} predict {row['name']} img/digit.png\n  {row['example']}")
         elif row["reason"]:
             lines.append(f"{row['name']} version {row['version']} stays challenger: {row['reason']}")
     return "".join(f"{line}\n" for line in lines)
@@ -96,9 +105,8 @@ def tabulate_serving(result: dict[str, Any]) -> str:
     """How fast the versions are served, for people; a line if nobody has measured it."""
     if not result["benchmark"]:
         return "Serving was not measured in this run.\n"
-    table = Table(
-        "registered model", "protocol", "requests/s", title=f"Served: {result['benchmark'][0]['concurrency']} clients, an image a request"
-    )
+    clients = counted(result["benchmark"][0]["concurrency"], "client")
+    table = Table("registered model", "protocol", "requests/s", title=f"Served: {clients}, an image a request")
     table.columns[2].justify = "right"
     reasons = []
     for row in result["benchmark"]:
@@ -114,7 +122,7 @@ def tabulate_serving(result: dict[str, Any]) -> str:
 def tabulate(result: dict[str, Any]) -> Table:
     """The result for people."""
     spec = result["spec"]
-    training = f"{spec['samples']:,} images, {spec['epochs']} epochs, batch {spec['batch_size']}, threads {spec['threads']}"
+    training = f"{spec['samples']:,} images, {counted(spec['epochs'], 'epoch')}, batch {spec['batch_size']}, threads {spec['threads']}"
     table = Table("registered model", title=f"{spec['model']} on {spec['dataset']}: {training}")
     for heading in ("version", "test accuracy", "training loss", "training time", "images/s", "parity"):
         table.add_column(heading, justify="right")
@@ -133,12 +141,15 @@ def tabulate(result: dict[str, Any]) -> Table:
     return table
 
 
-def main(run: Annotated[Path, typer.Option(help="The run's directory.")]) -> None:
-    """Write the report of a run, as JSON, text and HTML, and end it in MLflow; fail if the run is not whole."""
+def main(
+    run: Annotated[Path, typer.Option(help="The run's directory.")],
+    started: Annotated[float, typer.Option(help="When the run started, in seconds since 1970.")],
+) -> None:
+    """Write the report of a run, as JSON, text and HTML, track it, and end the run in MLflow; fail if the run is not whole."""
     here = Run(run)
     settings = load_settings()
-    result = summarise(here)
-    text = f"{render(tabulate(result))}\n{tabulate_serving(result)}\n{explain(result, settings.command)}"
+    result = summarise(here, started, time.time())
+    text = f"{render(tabulate(result))}{tell(result['split'])}\n{tabulate_serving(result)}\n{explain(result, settings)}"
     write_json(here.report, result)
     write_atomically(here.report.with_suffix(".txt"), text.encode())
     write_atomically(here.html, page(here, result).encode())
@@ -146,8 +157,11 @@ def main(run: Annotated[Path, typer.Option(help="The run's directory.")]) -> Non
     parent = result["lineage"]["mlflow_run"]
     with reachable(settings):
         mlflow = client(settings)
-        for file in (here.report, here.report.with_suffix(".txt"), here.html):
-            mlflow.log_artifact(parent, str(file))
+        for file in (here.report, here.html, here.certificate, here.report.with_suffix(".txt"), here.certificate.with_suffix(".txt")):
+            if file.exists():
+                mlflow.log_artifact(parent, str(file))
+        for line in record(here, mlflow, settings.tensorboard_logs):
+            print(line)
         for framework, row in result["frameworks"].items():
             names = ("accuracy", "seconds", "samples_per_second")
             mlflow.log_batch(parent, metrics=[Metric(f"{framework}_{name}", row[name], 0, 0) for name in names])

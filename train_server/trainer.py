@@ -25,8 +25,8 @@ from train_server.version import (
     report,
     report_start,
     run_trainer_program,
+    verified_in_fresh_process,
     verify_golden,
-    verify_in_fresh_process,
     write_manifest,
 )
 from windtunnel.datasets import DataSet
@@ -100,7 +100,11 @@ def _module(trainer: type[Trainer]) -> str:
 
 def train(trainer: type[Trainer], spec_file: Path, data: Path, conditions_directory: Path, out: Path) -> None:
     """Train, export and verify; `out` is whole when this returns, and absent when it does not."""
-    conditions = load_conditions(spec_file, data, conditions_directory)
+    train_under(load_conditions(spec_file, data, conditions_directory), trainer, out)
+
+
+def train_under(conditions: Conditions, trainer: type[Trainer], out: Path) -> None:
+    """Train, export and verify under conditions that have been read; `out` is as in `train`."""
     with new_version(out) as directory:
         model = trainer(conditions, "float32")
         probe = model.probe(conditions.order[0, 0])
@@ -125,9 +129,9 @@ def train(trainer: type[Trainer], spec_file: Path, data: Path, conditions_direct
             {"image": image[..., None].astype(np.float32), "label": golden["logits"].argmax(axis=1), **golden},
             directory / "golden.safetensors",
         )
-        probe |= {"predictions": predictions, "losses": np.concatenate(losses), "rehearsal": rehearse(trainer, conditions)}
-        save_file(probe, directory / "probe.safetensors")
-        verify_in_fresh_process(_module(trainer), directory)
+        with verified_in_fresh_process(_module(trainer), directory):
+            probe |= {"predictions": predictions, "losses": np.concatenate(losses), "rehearsal": rehearse(trainer, conditions)}
+            save_file(probe, directory / "probe.safetensors")
         write_manifest(directory, spec, trainer.framework, trainer.packages, conditions.dataset, epochs, setup_seconds)
     report(f"export verified in a fresh process  {out}")
 

@@ -123,12 +123,23 @@ def verify_golden(path: Path, outputs: Tensors, golden: Tensors) -> None:
     report(f"{path.name} verified against the golden set  largest difference {difference:.1e}")
 
 
-def verify_in_fresh_process(module: str, directory: Path) -> None:
-    """Run a trainer's `--verify` in a process that shares nothing with the one that trained."""
+@contextmanager
+def verified_in_fresh_process(module: str, directory: Path) -> Iterator[None]:
+    """Run a trainer's `--verify`, while the body runs, in a process that shares nothing with the one that trained.
+
+    Raises:
+        WindtunnelError: the export in `directory` differs from its golden set.
+    """
     command = [sys.executable, "-m", module, "--verify", str(directory)]
-    done = subprocess.run(command, stderr=subprocess.PIPE, text=True)
-    if done.returncode:
-        raise WindtunnelError((done.stderr.strip().splitlines() or [f"{command} ended with {done.returncode}"])[-1].removeprefix("error: "))
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as verifying:
+        try:
+            yield
+        except BaseException:
+            verifying.kill()
+            raise
+        errors = verifying.communicate()[1].strip().splitlines()
+    if verifying.returncode:
+        raise WindtunnelError((errors or [f"{command} ended with {verifying.returncode}"])[-1].removeprefix("error: "))
 
 
 def write_manifest(

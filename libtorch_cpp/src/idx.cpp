@@ -39,8 +39,13 @@ uint32_t big_endian(const std::string& content, size_t position) {
 }  // namespace
 
 Idx read_idx(const std::filesystem::path& folder, const std::string& name, int64_t dimensions) {
-  std::filesystem::path file = folder / name;
-  if (!std::filesystem::exists(file)) file += ".gz";
+  std::string dotted = name;  // as Kaggle has it: x.idx3-ubyte
+  if (const size_t dash = name.find("-idx"); dash != std::string::npos) dotted[dash] = '.';
+  std::filesystem::path file;
+  for (const std::string& each : {name, name + ".gz", dotted, dotted + ".gz"}) {
+    file = folder / each;
+    if (std::filesystem::exists(file)) break;
+  }
   if (!std::filesystem::exists(file)) throw Error(folder.string() + " has neither " + name + " nor " + name + ".gz" + hint);
 
   const std::string content = read_unzipped(file);

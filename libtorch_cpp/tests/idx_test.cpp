@@ -14,6 +14,14 @@ TEST_CASE("IDX files are read alike plain and gzipped") {
   }
 }
 
+TEST_CASE("IDX files are found by the names that Kaggle gives them") {
+  const Folder folder;
+  write_file(folder / "a.idx1-ubyte", idx_bytes(at::ones({3}, at::kByte)));
+  write_gzip(folder / "b.idx1-ubyte.gz", idx_bytes(at::ones({4}, at::kByte)));
+  CHECK(read_idx(folder.path, "a-idx1-ubyte", 1).values.size(0) == 3);
+  CHECK(read_idx(folder.path, "b-idx1-ubyte", 1).values.size(0) == 4);
+}
+
 TEST_CASE("SHA-256 is the standard's (FIPS 180-4, 'abc')") {
   CHECK(sha256("abc") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
 }
@@ -30,7 +38,7 @@ TEST_CASE("IDX files that are not whole are refused by name") {
   expect(whole.substr(0, 7), " is truncated: 7 bytes found");
   expect("", " is truncated: 0 bytes found");
   expect(idx_bytes(at::zeros({21}, at::kByte)), " starts with the magic number 2049, expected 2051");
-  expect(std::string("\0\0\x08\x03", 4) + std::string(12, '\xff'), " claims an impossible size");
+  expect(std::string("\0\0\x08\x03\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff", 16), " claims an impossible size");
   CHECK_ERROR(read_idx(folder.path, "absent", 3), "has neither absent nor absent.gz");
 
   write_gzip(folder / "cut.gz", whole);

@@ -24,6 +24,7 @@ def no_stderr() -> Iterator[None]:
 
 
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+os.environ["TF_USE_LEGACY_KERAS"] = "1"  # which is not installed: Keras, scikit-learn and Matplotlib with it, would be imported for nothing
 with no_stderr():  # while it is being imported, TensorFlow logs whatever the level
     import tensorflow as tf
     from tensorflow_serving.apis.predict_pb2 import PredictRequest
@@ -62,6 +63,9 @@ class LeNet5(tf.Module):
     def serve(self, image: tf.Tensor) -> dict[str, tf.Tensor]:
         """What is exported."""
         logits = self.logits(self.normalise(image))
+        # Max-pooling and ReLU drop NaN: pixels that are no numbers would get an answer that looks like one. A sum keeps it.
+        numbers = tf.abs(tf.reduce_sum(image, [1, 2, 3]))[:, None] < np.inf
+        logits = tf.where(numbers, logits, np.nan)
         return {"probabilities": tf.nn.softmax(logits), "logits": logits}
 
 

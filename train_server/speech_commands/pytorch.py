@@ -26,8 +26,8 @@ from train_server.version import (
     report,
     report_start,
     run_trainer_program,
+    verified_in_fresh_process,
     verify_golden,
-    verify_in_fresh_process,
     write_manifest,
 )
 from windtunnel.clips import CLIP_SAMPLES, FULL_SCALE, WORDS
@@ -90,8 +90,8 @@ def train(spec_file: Path, data: Path, conditions: Path, out: Path) -> None:
         audio = audible[:: max(1, len(audible) // GOLDEN)][:GOLDEN].contiguous()  # safetensors writes views wrong
         golden = predict(served, audio)
         save_file({"audio": audio.numpy(), "label": golden["logits"].argmax(1), **golden}, directory / "golden.safetensors")
-        verify_in_fresh_process(MODULE, directory)
-        write_manifest(directory, spec, "pytorch", PACKAGES, recordings.lineage(), epochs, setup_seconds)
+        with verified_in_fresh_process(MODULE, directory):
+            write_manifest(directory, spec, "pytorch", PACKAGES, recordings.lineage(), epochs, setup_seconds)
     report(f"export verified in a fresh process  {out}")
 
 

@@ -90,7 +90,7 @@ def main(run: Annotated[Path, typer.Option(help="The run's directory.")]) -> Non
     here = Run(run)
     result = summarise(here)
     table = here.evaluation.with_suffix(".txt")
-    text = explain(result, table.read_text() if table.exists() else "")
+    text = explain(result, table.read_text("utf-8") if table.exists() else "")
     write_json(here.report, result)
     write_atomically(here.report.with_suffix(".txt"), text.encode())
     write_atomically(here.html, page(here, result).encode())
