@@ -4,13 +4,14 @@
 
 Every version is asked over REST and gRPC, by so many clients at once (concurrency) for so many digits a request (batch): in a closed
 loop, by ApacheBench and serving.load, and in an open one, at half of the rate that the closed one gave. In each round everything is
-measured once, each served figure beside its floor, so that a machine that slows down slows all of it: shares are of one round.
+measured once, each served figure beside its limit and its floor, so that a machine that slows down slows all of it: shares are of one
+round.
 
 A figure counts only if every answer was right. Over gRPC and in the open loop all answers are held against the labels that the trainer
 gave. ApacheBench sends one request again and again: every answer must have the status and the length, every body that it prints as a
 whole is held against the labels (serving.load.ab says which those are), and all requests are sent and checked at the same concurrency
-before and after it; where two versions take turns, before and after all of their turns. One that is wrong, and the row has a sentence
-and no figure.
+before the first round and after each; where two versions take turns, before and after all of their turns. One that is wrong, and the
+row has a sentence and no figure.
 
 A share of the limit (serving.limit) above 1 is what a server gains that puts requests together, a share of the floor (serving.floor)
 near 1 says that there is nothing left to gain in the model.
@@ -27,7 +28,6 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
-from filelock import FileLock, Timeout
 from safetensors.numpy import load_file
 
 from serving.benchmark_table import tabulate
@@ -41,6 +41,7 @@ from serving.server import PROTOCOLS, Protocol, Server, Version
 from serving.servers import connect, server_of
 from windtunnel.errors import WindtunnelError
 from windtunnel.files import write_atomically, write_json
+from windtunnel.locks import held
 from windtunnel.measure import load_before
 from windtunnel.run import git_commit
 from windtunnel.settings import ROOT, Settings
@@ -55,8 +56,13 @@ class Cell(NamedTuple):
     batch: int
 
 
-CELLS_SHORT = (Cell(1, 1), Cell(10, 1), Cell(50, 1), Cell(1, 8), Cell(1, 32))
-"""For every training run."""
+CELLS_SHORT = (Cell(1, 1), Cell(10, 1), Cell(50, 1), Cell(1, 32))
+"""For every training run: what the table in the README shows, in a closed loop. `windtunnel bench` measures more."""
+
+FLOORS_SHORT = (Cell(50, 1),)
+"""Where a training run measures the floor too, as the README's table shows it."""
+
+ROUNDS_SHORT = 3
 
 ROUNDS = 5
 
@@ -65,7 +71,13 @@ USUAL_CELL = Cell(10, 1)
 
 OPEN_SHARE = 0.5
 OPEN_MOST = 500.0  # requests a second, which the generator sends in time beside a server on two cores
-TIMES = 1.8  # a measurement takes longer than its seconds: it warms up and checks
+TURN_SECONDS = 3600.0
+"""How long a benchmark waits for another to end."""
+
+LIMIT_SHARE = 1 / 3
+"""Of the seconds of a measurement: a limit, which has no server and no other process in it, varies less."""
+
+TIMES = 1.4  # a measurement takes longer than its seconds: it warms up and checks
 
 
 @dataclass
@@ -127,7 +139,7 @@ class Bench:
         self.say = say
         self.servers = {name: connect(name, settings) for name in sorted({server_of(version.name) for version in versions})}
         self.floors: dict[str, Version] = {}
-        self._forwards: dict[Version, Forward | None] = {}
+        self._forwards: dict[Version, Forward] = {}
         self._golden = {version: load_file(version.directory / "golden.safetensors") for version in versions}
         if not shutil.which("ab"):
             raise WindtunnelError("ab, which measures over REST, is not installed: apt-get install apache2-utils")
@@ -155,39 +167,57 @@ class Bench:
         images = mark(golden["image"], golden["label"])
         try:
             requests = server.requests(floor.name, batches(images, golden["label"], cell.batch), floor.number, protocol)
-            return requests.closed(cell.concurrency, self.seconds).requests_per_second
+            # The answers to what is sent are checked; those to the other images, which nobody asks for, say nothing of the floor.
+            return requests.slice(cell.concurrency, self.seconds).requests_per_second
         except WindtunnelError as error:
             self.say(f"{server.name} is measured without its floor: {error}")
             del self.floors[server.name]
             return None
 
+    def load_artefacts(self) -> None:
+        """Load what computes the limits; with the import of the runtimes that takes seconds."""
+        for version in self._golden:
+            try:
+                self._forwards[version] = forward(version)
+            except WindtunnelError as error:
+                self.say(f"{version} is measured without its limit: {error}")
+
     def limit(self, version: Version, batch: int) -> float | None:
         """Images a second that a version's artefact computes in process; None where it cannot be computed here."""
+        if version not in self._forwards:
+            return None
         golden = self._golden[version]
         places = np.arange(batch) % len(golden["image"])
+        images, labels = golden["image"][places], golden["label"][places]
         try:
-            if version not in self._forwards:
-                self._forwards[version] = forward(version)
-            compute = self._forwards[version]
-            return None if compute is None else images_per_second(compute, golden["image"][places], golden["label"][places], self.seconds)
+            return images_per_second(self._forwards[version], images, labels, LIMIT_SHARE * self.seconds)
         except WindtunnelError as error:
             self.say(f"{version} is measured without its limit: {error}")
-            self._forwards[version] = None
+            del self._forwards[version]
             return None
 
 
 def measure(
-    settings: Settings, versions: Sequence[Version], cells: Sequence[Cell], rounds: int, seconds: float, say: Say
+    settings: Settings,
+    versions: Sequence[Version],
+    cells: Sequence[Cell],
+    rounds: int,
+    seconds: float,
+    say: Say,
+    open_loop: bool = True,
+    floored: Sequence[Cell] | None = None,
 ) -> dict[str, Any]:
     """Measure versions that are loaded, each asked for by its number. Ctrl-C ends it early: the result is what there is, and `partial`.
 
     Args:
         settings: where the servers are.
         versions: of different models, with `golden.safetensors` and the artefact in their directories.
-        cells: how they are asked; with `USUAL_CELL`, in an open loop too.
+        cells: how they are asked.
         rounds: how often everything is measured.
         seconds: of each measurement.
         say: called with a line of progress.
+        open_loop: whether to ask in an open loop too, if `USUAL_CELL` is among the cells.
+        floored: those of the cells that are measured beside their floor; None for all.
 
     Returns:
         What `windtunnel.benchmark` reads.
@@ -198,12 +228,12 @@ def measure(
     with _alone(settings, versions, rounds, seconds, say) as (bench, result):
         ordered = sorted(versions, key=lambda version: server_of(version.name))  # those that share a floor beside each other
         rows = [Row(version, protocol, "closed", cell) for cell in cells for protocol in PROTOCOLS for version in ordered]
-        if USUAL_CELL in cells:
+        if open_loop and USUAL_CELL in cells:
             rows += [Row(version, protocol, "open", USUAL_CELL) for protocol in PROTOCOLS for version in ordered]
         try:
-            with floors(bench.servers.values(), say) as bench.floors:
+            with floors(bench.servers.values(), say, meanwhile=bench.load_artefacts) as bench.floors:
                 for number in range(rounds):
-                    _round(bench, rows, f"round {number + 1}/{rounds}")
+                    _round(bench, rows, cells if floored is None else floored, f"round {number + 1}/{rounds}")
         except KeyboardInterrupt:
             result["partial"] = True
         result["rows"] = [row.result() for row in rows]
@@ -238,7 +268,7 @@ def seconds_needed(versions: Sequence[Version], cells: Sequence[Cell], rounds: i
     servers = len({server_of(version.name) for version in versions})
     asked = len(PROTOCOLS) * (len(cells) * (len(versions) + servers) + len(versions) * (USUAL_CELL in cells))
     computed = len(versions) * len({cell.batch for cell in cells})
-    return rounds * seconds * (TIMES * asked + computed)
+    return rounds * seconds * (TIMES * asked + LIMIT_SHARE * computed)
 
 
 @contextmanager
@@ -249,30 +279,14 @@ def _alone(
     started = datetime.now(UTC).isoformat(timespec="seconds")
     bench = Bench(settings, versions, seconds, say)
     models = {each.name: {"framework": _framework(each), "version": each.number, "server": server_of(each.name)} for each in versions}
-    with _turn(settings, say), pinned() as cores:
+    # Two benchmarks at once would measure each other, and share a floor that the first withdraws.
+    with held(settings.serving / "locks" / "benchmark", "the benchmark", TURN_SECONDS, say), pinned() as cores:
         machine = describe(settings, bench.servers, load_before(), cores)
         head = {"commit": git_commit(ROOT), "started": started, "partial": False, "rounds": rounds, "seconds": seconds, "machine": machine}
         yield bench, {**head, "models": models, "rows": [], "comparisons": []}
 
 
-@contextmanager
-def _turn(settings: Settings, say: Say) -> Iterator[None]:
-    """Two benchmarks at once would measure each other, and share a floor that the first withdraws."""
-    file = settings.serving / "locks" / "benchmark"
-    file.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(file)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        say("waiting for another benchmark to end")
-        lock.acquire()
-    try:
-        yield
-    finally:
-        lock.release()
-
-
-def _round(bench: Bench, rows: Sequence[Row], name: str) -> None:
+def _round(bench: Bench, rows: Sequence[Row], floored: Sequence[Cell], name: str) -> None:
     """Measure every row that is still valid once: first the limits, then, server by server, each way to ask it and its floor."""
     valid = [row for row in rows if not row.invalid]
     limits = {key: bench.limit(*key) for key in dict.fromkeys((row.version, row.cell.batch) for row in valid)}
@@ -281,7 +295,7 @@ def _round(bench: Bench, rows: Sequence[Row], name: str) -> None:
         if not found:
             continue
         first = found[0][0]
-        floor = bench.floor(first.version, first.protocol, first.cell) if loop == "closed" else None
+        floor = bench.floor(first.version, first.protocol, first.cell) if loop == "closed" and first.cell in floored else None
         for row, figures in found:
             row.add(figures, limits[row.version, row.cell.batch] if loop == "closed" else None, floor)
 
@@ -291,7 +305,7 @@ def _figures(bench: Bench, rows: Sequence[Row], row: Row, name: str) -> Figures 
     try:
         requests = bench.requests(row.version, row.protocol, row.cell.batch)
         if row.loop == "closed":
-            found = requests.closed(row.cell.concurrency, bench.seconds)
+            found = requests.closed(row.cell.concurrency, bench.seconds, checked=bool(row.figures))
         else:
             row.offered = row.offered or _rate_to_offer(rows, row)
             found = requests.open(row.offered, bench.seconds)

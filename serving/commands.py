@@ -3,6 +3,8 @@
 import getpass
 import json
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -13,10 +15,13 @@ from windtunnel.errors import WindtunnelError
 from windtunnel.output import Json, print_json, print_table
 
 if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
     from serving.release import Cause, Release
     from serving.server import Served, Version
     from windtunnel.settings import Settings
 
+MOST = 1024  # clients at once, or images a request: what TorchServe's handler takes
 INTERRUPTED = 130  # the exit status of a program that Ctrl-C ended
 
 Name = Annotated[str, typer.Argument(help="The registered model, such as lenet5-pytorch.")]
@@ -30,12 +35,12 @@ def deploy(
 ) -> None:
     """Publish a version, verify it through the real protocols, and let users get it."""
     from serving.release import Release
-    from windtunnel import registry, tracking
+    from windtunnel import registry
     from windtunnel.settings import load_settings
 
     settings = load_settings()
-    with tracking.reachable(settings):
-        known = registry.resolve(tracking.client(settings), version)
+    with _mlflow(settings) as mlflow:
+        known = registry.resolve(mlflow, version)
     release = Release(settings, known.name)
     release.promote(known.version, _by_hand(why))
     _print_release(release, known.version, as_json)
@@ -110,12 +115,12 @@ def reconcile(as_json: Json = False) -> None:
 
 def models(as_json: Json = False) -> None:
     """List the registered versions beside what is really loaded: accuracy, aliases, server, and where each comes from."""
-    from windtunnel import registry, tracking
+    from windtunnel import registry
     from windtunnel.settings import load_settings
 
     settings = load_settings()
-    with tracking.reachable(settings):
-        versions = registry.list_versions(tracking.client(settings))
+    with _mlflow(settings) as mlflow:
+        versions = registry.list_versions(mlflow)
     served = {name: _served(name) for name in {known.name for known in versions}}
     if as_json:
         print_json([{**asdict(known), "served": _state(served[known.name], known.version)} for known in versions])
@@ -148,9 +153,10 @@ def bench(
     concurrency: Annotated[str | None, typer.Option(help="Clients at once: 1,10,50; against a version 10.")] = None,
     batch: Annotated[str | None, typer.Option(help="Images a request: 1,8,32; against a version 1.")] = None,
     rounds: Annotated[
-        int | None, typer.Option(help="How often everything is measured: 5; against a version 30, and more while it is unclear.", min=1)
+        int | None,
+        typer.Option(help="How often everything is measured: 5; against a version 30, and more while it is unclear.", min=1, max=10_000),
     ] = None,
-    seconds: Annotated[float | None, typer.Option(help="Of each measurement: 1; against a version 0.1.", min=0.05)] = None,
+    seconds: Annotated[float | None, typer.Option(help="Of each measurement: 1; against a version 0.1.", min=0.05, max=3600)] = None,
     as_json: Json = False,
 ) -> None:
     """Measure served models: requests a second and latencies over each protocol, every answer checked. Ctrl-C keeps what there is."""
@@ -201,10 +207,9 @@ def _to_measure(settings: "Settings", names: list[str], against: int | None) -> 
     """
     from serving.release import Release
     from serving.servers import find_server
-    from windtunnel import registry, tracking
+    from windtunnel import registry
 
-    with tracking.reachable(settings):
-        mlflow = tracking.client(settings)
+    with _mlflow(settings) as mlflow:
         if names:
             known = [registry.resolve(mlflow, name if "@" in name else f"{name}@champion") for name in names]
         else:
@@ -224,8 +229,8 @@ def _numbers(flag: str, text: str | None) -> list[int]:
     if text is None:
         return []
     words = [word.strip() for word in text.split(",")]
-    if not all(word.isdecimal() and int(word) for word in words):
-        raise WindtunnelError(f"{flag} is {text!r}: give whole numbers from 1, such as 1,10,50")
+    if not all(word.isdecimal() and len(word) <= 4 and 1 <= int(word) <= MOST for word in words):
+        raise WindtunnelError(f"{flag} is {text!r}: give whole numbers from 1 to {MOST}, such as 1,10,50")
     return list(dict.fromkeys(map(int, words)))
 
 
@@ -248,6 +253,18 @@ def _state(served: "Served | None", version: int) -> str | None:
     if served is None:
         return "no answer"
     return "to users" if served.champion == version else "loaded" if version in served.versions else None
+
+
+@contextmanager
+def _mlflow(settings: "Settings") -> Iterator["MlflowClient"]:
+    """MLflow's client. It would try for minutes to reach a server that is down: the aliases are asked first, and say so at once."""
+    from windtunnel.aliases import Aliases
+
+    Aliases(settings).all()
+    from windtunnel import tracking
+
+    with tracking.reachable(settings):
+        yield tracking.client(settings)
 
 
 def _by_hand(why: str) -> "Cause":

@@ -28,20 +28,39 @@ def mark(images: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 
 @contextmanager
-def floors(servers: Iterable[Server], say: Callable[[str], None]) -> Iterator[dict[str, Version]]:
-    """Publish a floor on each server, by its name, for as long as the context lasts; of one that refuses it, say why."""
-    published = {}
+def floors(
+    servers: Iterable[Server], say: Callable[[str], None], meanwhile: Callable[[], None] = lambda: None
+) -> Iterator[dict[str, Version]]:
+    """Publish a floor on each server, by its name, for as long as the context lasts; of one that refuses it, say why.
+
+    Args:
+        servers: where.
+        say: called with a line.
+        meanwhile: called while the servers load what was published.
+    """
     with tempfile.TemporaryDirectory() as place, ExitStack() as withdrawals:
+        published, loaded = {}, {}
         for server in servers:
             version = Version(NAME, 1, Path(place) / server.name)
             withdrawals.callback(_withdraw, server, version, say)
-            try:
+            with _without(server, say):
                 _write(server.name, version.directory)
-                server.load(version)
-                published[server.name] = version
-            except (WindtunnelError, ImportError) as error:
-                say(f"{server.name} is measured without its floor: {error}")
-        yield published
+                server.publish(version)
+                published[server] = version
+        meanwhile()
+        for server, version in published.items():
+            with _without(server, say):
+                server.wait(version)
+                loaded[server.name] = version
+        yield loaded
+
+
+@contextmanager
+def _without(server: Server, say: Callable[[str], None]) -> Iterator[None]:
+    try:
+        yield
+    except (WindtunnelError, ImportError) as error:
+        say(f"{server.name} is measured without its floor: {error}")
 
 
 def _withdraw(server: Server, version: Version, say: Callable[[str], None]) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from windtunnel.registry import RegisteredVersion
+from windtunnel.registered import RegisteredVersion
 
 
 @dataclass(frozen=True)

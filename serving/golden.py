@@ -1,32 +1,35 @@
 """Prove that a server answers what the trainer answered, on the golden set, through the real protocols."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 
 import numpy as np
 from safetensors.numpy import load_file
 
-from serving.server import Server, Version
+from serving.server import Outputs, Server, Version
 from windtunnel.errors import WindtunnelError
 
 TOLERANCE = 1e-5  # absolute, and relative to what is large: float32 logits reach 40, where their last digit is 4e-6
 LATE_SECONDS = 3.0  # a version that is warm answers in milliseconds
+TRIES = 3  # a version is late if all its answers are; where the machine is busy, one or two may be
 
 
 class WrongAnswerError(WindtunnelError):
     """A version answers otherwise than its trainer did, late, or not at all."""
 
 
-def verify(server: Server, version: Version, addressed: bool = True) -> None:
+def verify(server: Server, version: Version, addressed: bool = True, in_time: bool = True) -> None:
     """Ask for the golden set, all of it at once and one image alone, over every protocol, and hold the answers against the trainer's.
 
     Args:
         server: the server.
         version: the version that must answer, which is ready.
         addressed: ask for it by its number; else as users do, who get the champion.
+        in_time: whether it must answer in time.
 
     Raises:
-        WrongAnswerError: a label is another, a number is further away than the tolerance, or the answer came late.
+        WrongAnswerError: a label is another, a number is further away than the tolerance, or every try came late.
         ServerError: there was no answer.
     """
     golden = load_file(version.directory / "golden.safetensors")
@@ -34,14 +37,30 @@ def verify(server: Server, version: Version, addressed: bool = True) -> None:
     for protocol in server.protocols:
         for images in (slice(None), slice(0, 1)):
             about = f"{version} on {server.name}, asked over {protocol}{'' if addressed else ' as users ask'},"
-            start = time.monotonic()
-            found = server.predict(version.name, golden[asked(golden)][images], number, protocol)
-            if (seconds := time.monotonic() - start) > LATE_SECONDS:
-                raise WrongAnswerError(f"{about} took {seconds:.1f} s, may take {LATE_SECONDS:g} s; look for what it waits for")
+            ask = partial(server.predict, version.name, golden[asked(golden)][images], number, protocol)
+            found = _in_time(about, ask) if in_time else ask()
             for name in ("logits", "probabilities"):
                 compare(f"{about} answers {name}", found.get(name), golden[name][images])
             if wrong := int((found["logits"].argmax(axis=1) != golden["label"][images]).sum()):
                 raise WrongAnswerError(f"{about} gives {wrong} images another label than the trainer did; train it again")
+
+
+def _in_time(about: str, ask: Callable[[], Outputs]) -> Outputs:
+    """The first answer that is not late.
+
+    Raises:
+        WrongAnswerError: all of them are late.
+    """
+    taken = []
+    for _ in range(TRIES):
+        start = time.monotonic()
+        found = ask()
+        taken.append(time.monotonic() - start)
+        if taken[-1] <= LATE_SECONDS:
+            return found
+    raise WrongAnswerError(
+        f"{about} took {min(taken):.1f} s or more in {TRIES} tries, expected at most {LATE_SECONDS:g} s; look for what it waits for"
+    )
 
 
 def asked(golden: Mapping[str, np.ndarray]) -> str:

@@ -26,7 +26,7 @@ from windtunnel.errors import WindtunnelError
 
 THREADS = 64  # requests of an open loop that can be on their way at once
 SECONDS = 30  # an answer may take
-FEWEST = 64  # requests, of which ApacheBench gives a 99th percentile: of 50 and fewer it reads past their end
+FEWEST = 51  # requests, of which ApacheBench gives a 99th percentile: of 50 and fewer it reads past their end
 LONGEST = 600  # seconds ApacheBench may take
 LENGTHS = 0.1  # by which the length of an answer may differ from the first's: floats have more or fewer digits, errors other lengths
 MORE = 1 << 20  # answers that are told apart; the same bytes are looked into once
@@ -178,7 +178,7 @@ def _run_ab(arguments: Sequence[Any], url: str, output: BinaryIO) -> None:
 
 def _read_ab(printed: bytes) -> tuple[list[tuple[bytes, bytes]], str]:
     """The header of each answer, with what was printed of its body, and the summary."""
-    before, end, summary = printed.rpartition(b"\n..done\n")
+    before, end, summary = printed.rpartition(b"..done\n")
     parts = (part.partition(b"\r\n\r\n") for part in before.split(b"LOG: header received:\n")[1:])
     # A header that came in pieces is printed after each piece, from its beginning.
     return [(header, body) for header, end_of_header, body in parts if end_of_header], (end + summary).decode(errors="replace")

@@ -12,6 +12,7 @@ from typing import Any
 import psutil
 
 from windtunnel.measure import cpu
+from windtunnel.processes import GONE
 from windtunnel.settings import Settings
 
 PACKAGES = ("ai-edge-litert", "grpcio", "tensorflow", "torch", "torchserve")
@@ -61,7 +62,7 @@ def _server_cores(settings: Settings, server: str) -> list[int]:
         processes = [psutil.Process(pid) for pid in listening]
         tree = [*processes, *(child for process in processes for child in process.children(recursive=True))]
         return sorted({core for process in tree for core in process.cpu_affinity() or []})
-    except psutil.Error:
+    except GONE:
         return []
 
 

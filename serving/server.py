@@ -52,6 +52,15 @@ class ServerError(WindtunnelError):
         self.retriable = retriable
 
 
+START = "start it, as by `windtunnel up`"
+"""What to do about a server that does not answer."""
+
+
+def not_loaded(server: str, name: str, number: int) -> ServerError:
+    """What is raised of a version that a server does not have."""
+    return ServerError(f"{name} version {number} is not loaded on {server}: `windtunnel deploy {name}@{number}` publishes it")
+
+
 class Server(ABC):
     """A model server. Every verb can be repeated: a step that was done changes nothing, so a release can start again after a crash.
 
@@ -77,6 +86,10 @@ class Server(ABC):
     def load(self, version: Version) -> None:
         """Publish a version and wait until it is ready."""
         self.publish(version)
+        self.wait(version)
+
+    def wait(self, version: Version) -> None:
+        """Wait until a published version is ready."""
         deadline = time.monotonic() + READY_SECONDS
         while not self.ready(version.name, version.number):
             if time.monotonic() > deadline:
@@ -120,4 +133,4 @@ class Server(ABC):
 
     @abstractmethod
     def example(self, name: str) -> str:
-        """A command that asks the champion about the picture `digit.png`, or `clip.wav`, as users would type it."""
+        """A command that asks the champion about the picture `img/digit.png`, or `clip.wav`, as users would type it."""

@@ -1,7 +1,7 @@
 """The release of one framework's version as tasks of a run, each a program that can be run again.
 
 python -m serving.tasks publish | verify | gate | promote | drill --run DIR --framework pytorch
-python -m serving.tasks benchmark --run DIR --seconds 0.3
+python -m serving.tasks benchmark --run DIR --seconds 0.1
 """
 
 import getpass
@@ -24,12 +24,13 @@ from windtunnel.files import write_atomically, write_json
 from windtunnel.program import run_app
 from windtunnel.run import SKIPPED, Run
 from windtunnel.settings import load_settings
+from windtunnel.spans import noted
 from windtunnel.spec import Framework
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 COMPARED = 20
-"""Rounds of a comparison with a champion, each of a third of a measurement's time: less than `windtunnel bench --against` takes."""
+"""Rounds of a comparison with a champion: less than `windtunnel bench --against` takes."""
 
 Directory = Annotated[Path, typer.Option(help="The run's directory.")]
 Which = Annotated[Framework, typer.Option(help="The framework whose version is released.")]
@@ -58,20 +59,22 @@ def verify(run: Directory, framework: Which) -> None:
 @app.command()
 def benchmark(run: Directory, seconds: Annotated[float, typer.Option(min=0.01, help="Of each measurement.")]) -> None:
     """Measure every version that was verified, all in turns, and compare each with the champion it would follow."""
-    from serving.benchmark import CELLS_SHORT, ROUNDS, USUAL_CELL, compare_versions, measure, write
+    from serving.benchmark import CELLS_SHORT, FLOORS_SHORT, ROUNDS_SHORT, USUAL_CELL, compare_versions, measure, write
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a run that is cancelled leaves nothing on the servers
     here, settings = Run(run), load_settings()
     verified = [_release(run, framework) for framework in here.lineage().frameworks if here.verified(framework).exists()]
-    result = measure(settings, [release.fetch(number) for release, number in verified], CELLS_SHORT, ROUNDS, seconds, print)
-    for release, number in verified:
-        champion = Aliases(settings).of(release.name).get("champion")
-        if champion not in (None, number) and not result["partial"]:
-            both = release.fetch(number), release.fetch(champion)
-            compared = compare_versions(settings, *both, [USUAL_CELL], COMPARED, seconds / 3, print)
-            result["comparisons"] += compared["comparisons"]
-            result["partial"] = compared["partial"]
-    print(write(result, here.benchmark))
+    with noted(here, "measuring"):
+        versions = [release.fetch(number) for release, number in verified]
+        result = measure(settings, versions, CELLS_SHORT, ROUNDS_SHORT, seconds, print, open_loop=False, floored=FLOORS_SHORT)
+        for release, number in verified:
+            champion = Aliases(settings).of(release.name).get("champion")
+            if champion not in (None, number) and not result["partial"]:
+                both = release.fetch(number), release.fetch(champion)
+                compared = compare_versions(settings, *both, [USUAL_CELL], COMPARED, seconds, print)
+                result["comparisons"] += compared["comparisons"]
+                result["partial"] = compared["partial"]
+        print(write(result, here.benchmark))
     if result["partial"]:
         raise WindtunnelError("the benchmark was interrupted: run its task again")
 
@@ -85,17 +88,13 @@ def gate(
     speed_gate: Annotated[bool, typer.Option(help="Whether a slower one stays challenger; else it is only warned of.")] = False,
 ) -> None:
     """Decide whether the version may take the champion's place."""
-    from windtunnel import registry, tracking
-
     if not Run(run).verified(framework).exists():
         print(f"{framework} has no version that was verified: the logs of its tasks `publish` and `verify` say why")
         sys.exit(SKIPPED)
-    registered = _registered(run, framework)
-    settings = load_settings()
-    with tracking.reachable(settings):
-        versions = registry.list_versions(tracking.client(settings), registered["name"])
-    challenger = next(known for known in versions if known.version == registered["version"])
-    champion = next((known for known in versions if "champion" in known.aliases), None)
+    registered, aliases = _registered(run, framework), Aliases(load_settings())
+    challenger = aliases.version(registered["name"], registered["version"])
+    number = aliases.of(challenger.name).get("champion")
+    champion = aliases.version(challenger.name, number) if number else None
     verdict = judge(challenger, champion, margin)
     verdict = judge_speed(verdict, challenger, _comparisons(Run(run), challenger.name), speed_margin, speed_gate)
     file = Run(run).gate(framework)
@@ -144,7 +143,7 @@ def _registered(run: Path, framework: Framework) -> dict[str, Any]:
     try:
         return json.loads(file.read_text())
     except OSError as error:
-        raise WindtunnelError(f"{file} cannot be read ({error.strerror}): run the `register` task of {framework} first") from error
+        raise WindtunnelError(f"{file} cannot be read ({error.strerror}): run the `train` task of {framework} first") from error
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ def read_tokens(file: Path) -> Tokens:
         WindtunnelError: the file cannot be read, has another line, or names no token.
     """
     try:
-        lines = [line.split() for line in file.read_text().splitlines() if line.strip() and not line.startswith("#")]
+        lines = [line.split() for line in file.read_text("utf-8-sig").splitlines() if line.strip() and not line.startswith("#")]
     except (OSError, UnicodeDecodeError) as error:
         raise WindtunnelError(f"TokensFile {file} cannot be read ({error}): write a line NAME TOKEN for each client") from error
     for number, line in enumerate(lines, 1):

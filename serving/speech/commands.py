@@ -54,6 +54,9 @@ def suggestions(
     if as_json:
         print_json({"suggestions": rows, "retraining": begun})
         return
+    if not rows:
+        print("No such suggestion." if ids or run or state or peer else "Nobody has suggested anything yet.")
+        return
     columns = ["id", "word", "state", "peer", "received", "run", "reason"]
     print_table(columns, [["" if row[column] is None else str(row[column]) for column in columns] for row in rows])
     if begun:

@@ -112,14 +112,15 @@ class Config(BaseModel):
 
 
 def read_config(file: Path) -> Config:
-    """Read an INI file.
+    """Read an INI file, in UTF-8 with or without a byte order mark. A comment is a line, or what follows ` ;` or ` #` in one.
 
     Raises:
         WindtunnelError: it cannot be read, or a key is missing, unknown or has a wrong value; the text names file, section and key.
     """
-    parser = ConfigParser()
+    # `Key = value  ; why` is common in INI files: a comment taken for a value would be a path, and switch on what an empty one leaves off
+    parser = ConfigParser(inline_comment_prefixes=(";", "#"))
     try:
-        parser.read_string(file.read_text(), str(file))
+        parser.read_string(file.read_text("utf-8-sig"), str(file))
         found = {(section, key): parser[section][key] for section in parser.sections() for key in parser[section]}
     except OSError as error:
         raise WindtunnelError(f"{file} cannot be read ({error.strerror}): give an INI file such as server.ini") from error

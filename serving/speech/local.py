@@ -11,8 +11,6 @@ import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
-from filelock import FileLock
-
 from serving.copies import replace_copy
 from serving.speech.claim import champion, reject_all, skip_if_nothing_is_new, take
 from serving.speech.config import Config
@@ -21,6 +19,7 @@ from serving.speech.model import Recognizer
 from serving.speech.models import MODELS, Wanted, read_wanted
 from windtunnel.errors import WindtunnelError
 from windtunnel.files import write_json
+from windtunnel.locks import held
 from windtunnel.manifest import verify_version
 from windtunnel.measure import execute
 from windtunnel.process import die_with_parent
@@ -28,6 +27,7 @@ from windtunnel.program import run_program
 from windtunnel.run import Run
 
 MARGIN = 0.005  # by how much less accurate than the champion a version still takes its place
+TURN_SECONDS = 300.0  # how long to wait for another process that changes what is served
 NICE = 10  # users' answers first
 
 
@@ -46,7 +46,7 @@ def compare(challenger: Path, champion: Path | None) -> str | None:
 
 def publish(config: Config, version: Path) -> int:
     """Let users get a version; the one before stays loaded. Returns its number."""
-    with FileLock(config.models / ".lock"):
+    with held(config.models / ".lock", f"the folder {config.models}", TURN_SECONDS):
         wanted = read_wanted(config.models)
         number = max((int(place.name) for place in config.models.glob("*") if place.name.isdecimal()), default=0) + 1
         Recognizer(version, number)  # which the server will refuse if it is bad: then it is not published

@@ -130,9 +130,9 @@ def read_password(file: Path | None, user: str) -> str:
     if file is None:
         raise WindtunnelError("[Retraining] PasswordFile is missing: name the file that holds the password")
     try:
-        text = file.read_text().strip()
-    except OSError as error:
-        raise WindtunnelError(f"[Retraining] PasswordFile {file} cannot be read ({error.strerror})") from error
+        text = file.read_text("utf-8-sig").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise WindtunnelError(f"[Retraining] PasswordFile {file} cannot be read ({error}): write the password alone into it") from error
     try:
         passwords = json.loads(text)
     except ValueError:

@@ -5,21 +5,21 @@ The server follows the file (`serving/speech/models.py`), and tells by GetModel 
 
 import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import grpc
 import numpy as np
-from filelock import FileLock
 
 from serving.copies import digests, replace_copy
-from serving.server import Outputs, Protocol, Served, Server, ServerError, Version
+from serving.server import Outputs, Protocol, Served, Server, ServerError, Version, not_loaded
 from serving.speech.config import Config
 from serving.speech.models import FIRST, MODELS, Wanted, read_wanted
 from serving.speech.protos import speech_pb2, speech_pb2_grpc
 from windtunnel.files import write_json
+from windtunnel.locks import held
 from windtunnel.settings import Settings
 from windtunnel.speech import SPEECH_COMMANDS
 
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 ANSWER_SECONDS = 5.0
 SETTLE_SECONDS = 30.0
 POLL_SECONDS = 0.05
+TURN_SECONDS = 300.0
 
 
 class SpeechServer(Server):
@@ -86,7 +87,7 @@ class SpeechServer(Server):
         with self._turn():
             wanted = self._wanted()
             if number not in wanted.versions or number not in self._state().loaded:
-                raise ServerError(f"{name} version {number} is not loaded on speech: `windtunnel deploy {name}@{number}` publishes it")
+                raise not_loaded(self.name, name, number)
             self._write(Wanted(versions=wanted.versions, champion=number))
             self._settle(lambda state: self._champion(state) == number, f"let users get version {number}")
 
@@ -162,12 +163,9 @@ class SpeechServer(Server):
                 raise ServerError(f"the speech server does not {what} in {SETTLE_SECONDS:g} s: see the server's log", retriable=True)
             time.sleep(POLL_SECONDS)
 
-    @contextmanager
-    def _turn(self) -> Iterator[None]:
+    def _turn(self) -> AbstractContextManager[None]:
         """One change of the file at a time."""
-        self._models.mkdir(parents=True, exist_ok=True)
-        with FileLock(self._models / ".lock"):
-            yield
+        return held(self._models / ".lock", f"the folder {self._models}", TURN_SECONDS)
 
 
 def _check_name(name: str) -> None:

@@ -29,8 +29,8 @@ def main(
     if not server.rpartition(":")[2].isdigit():
         raise WindtunnelError(f"{server} names no port: write HOST:PORT, such as localhost:55221")
     word = None if label is None else _word(label)
-    if sys.stdin.isatty():
-        raise WindtunnelError("standard input is a terminal: give it a recording, with < clip.wav")
+    if sys.stdin is None or sys.stdin.isatty():
+        raise WindtunnelError("standard input is a terminal, or closed: give it a recording, with < clip.wav")
     samples = read_wav(sys.stdin.buffer.read(MAX_BYTES)).tolist()
     # No proxy between a client and the server that it names.
     with grpc.insecure_channel(server, [("grpc.enable_http_proxy", 0)]) as channel:

@@ -14,7 +14,7 @@ import httpx
 import numpy as np
 import orjson
 
-from serving.server import Outputs, ServerError
+from serving.server import START, Outputs, ServerError
 from serving.tfserving.protos import (
     DT_FLOAT,
     DataType,
@@ -116,7 +116,7 @@ class Client:
         try:
             response = self._http.post(url, content=body, headers={"Content-Type": "application/json"})
         except httpx.TransportError as error:
-            raise ServerError(f"{url} does not answer ({error or type(error).__name__}): start it", True) from error
+            raise ServerError(f"{url} does not answer ({error or type(error).__name__}): {START}", True) from error
         try:
             answer = json.loads(response.content)  # NaN and Infinity are what TensorFlow Serving writes, and are no JSON for orjson
         except ValueError as error:
@@ -159,8 +159,10 @@ class Client:
     def _refused(self, asked: str, error: grpc.RpcError) -> ServerError:
         code, details = error.code(), error.details()
         if code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
-            return ServerError(f"tfserving at {self._grpc_address} was asked for {asked} and does not answer ({details}): start it", True)
-        return ServerError(f"tfserving at {self._grpc_address} was asked for {asked} and answers {code.name}: {details}")
+            answer, later = f"does not answer ({details}): {START}", True
+        else:
+            answer, later = f"answers {code.name}: {details}", False
+        return ServerError(f"tfserving at {self._grpc_address} was asked for {asked} and {answer}", later)
 
 
 def _predict_request(name: str, number: int | None, images: np.ndarray) -> PredictRequest:

@@ -6,21 +6,21 @@ file follows the server, and not the other way round: a version that could not b
 
 import shutil
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, suppress
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from filelock import FileLock
 
 from serving.copies import digests, replace_copy
-from serving.server import Outputs, Protocol, Served, Server, ServerError, Version
+from serving.server import Outputs, Protocol, Served, Server, ServerError, Version, not_loaded
 from serving.tfserving.client import Client
 from serving.tfserving.config import STABLE, Entries, read_config, standby, to_message, write_config
 from serving.tfserving.protos import ModelServerConfig
+from windtunnel.locks import held
 from windtunnel.settings import Settings
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 SETTLE_SECONDS = 60.0
 POLL_SECONDS = 0.01
+TURN_SECONDS = 300.0
 # TensorFlow Serving looks at its directories every second; until then it may tell the end of an earlier life of a version.
 STALE_SECONDS = 2.0
 
@@ -98,7 +99,7 @@ class TFServing(Server):
         with self._turn():
             entries = self._entries(name)
             if number not in entries.versions:
-                raise ServerError(f"{name} version {number} is not loaded on tfserving: `windtunnel deploy {name}@{number}` publishes it")
+                raise not_loaded(self.name, name, number)
             wanted = Entries.split(entries.versions, number)
             if entries == wanted and self.served(name).champion == number:
                 return
@@ -129,7 +130,7 @@ class TFServing(Server):
 
     def example(self, name: str) -> str:
         """Python turns the picture into JSON, curl asks."""
-        pixels = 'numpy.array(Image.open("digit.png").convert("L").resize((28, 28), Image.BOX))[None, :, :, None].tolist()'
+        pixels = 'numpy.array(Image.open("img/digit.png").convert("L").resize((28, 28), Image.BOX))[None, :, :, None].tolist()'
         script = f'import json, numpy; from PIL import Image; print(json.dumps({{"inputs": {pixels}}}))'
         return f"python -c '{script}' | curl -s -d @- {self._settings.published.tfserving_url}/v1/models/{name}:predict"
 
@@ -138,17 +139,19 @@ class TFServing(Server):
 
     def _entry(self, name: str, number: int | None) -> str:
         """Which of a model's two entries has the version."""
-        return name if number is None or number in self._available(name) else standby(name)
+        if number is None:
+            return name
+        for entry in (name, standby(name)):
+            if number in self._available(entry):
+                return entry
+        raise not_loaded(self.name, name, number)
 
     def _entries(self, name: str) -> Entries:
         return read_config(self._config).get(name, Entries())
 
-    @contextmanager
-    def _turn(self) -> Iterator[None]:
+    def _turn(self) -> AbstractContextManager[None]:
         """One change of the configuration at a time."""
-        self._config.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(self._config.with_suffix(".lock")):
-            yield
+        return held(self._config.with_suffix(".lock"), f"the configuration {self._config}", TURN_SECONDS)
 
     def _change(self, name: str, entries: Entries) -> None:
         """Make the server serve these entries of a model, then write the file, then remove the directories that it does not name."""

@@ -59,7 +59,7 @@ TUNED = Config(
     request_bytes=4 * MIB,
     response_seconds=10,
     token_minutes=24 * 60,
-    java=("-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"),
+    java=("-Xmx256m", "-Xmn32m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"),
     logging="log4j2.xml",
     properties=(("disable_system_metrics", "true"), ("metrics_mode", "prometheus")),
 )

@@ -51,9 +51,9 @@ def lock(file: Path) -> None:
 
 
 def environment(logs: Path) -> dict[str, str]:
-    """This process' environment, without what would override the configuration."""
+    """This process' environment, without what would override the configuration, and with a locale in which Java can write any path."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("TS_")}
-    return kept | {"LOG_LOCATION": str(logs), "METRICS_LOCATION": str(logs)}
+    return kept | {"LC_ALL": "C.UTF-8", "LOG_LOCATION": str(logs), "METRICS_LOCATION": str(logs)}
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import numpy as np
 
-from serving.server import Outputs, Protocol, Served, Server, ServerError, Version
+from serving.server import START, Outputs, Protocol, Served, Server, ServerError, Version
 from serving.torchserve.archive import MODEL, check_archive, write_archive
 from serving.torchserve.config import TUNED, Config, folders
 from serving.torchserve.tokens import REFUSED, Kind, Tokens, authorization
@@ -148,7 +148,7 @@ class TorchServe(Server):
         """With curl; its token is in the file that TorchServe keeps, in its own container if it has one."""
         where = "" if self.settings.runtime == "process" else "docker compose exec -T torchserve "
         token = f"""{where}python3 -c 'import json; print(json.load(open("{self.folders.keys}"))["inference"]["key"])'"""
-        return f'curl -H "Authorization: Bearer $({token})" -T digit.png {self.settings.published.torchserve_url}/predictions/{name}'
+        return f'curl -H "Authorization: Bearer $({token})" -T img/digit.png {self.settings.published.torchserve_url}/predictions/{name}'
 
     def _drain(self, name: str, number: int) -> None:
         """Wait until a version has answered what it was asked so far, but not for long: it may be gone because it does not answer.
@@ -221,7 +221,7 @@ class TorchServe(Server):
             if response.status_code == httpx.codes.BAD_REQUEST and REFUSED in response.text:
                 response = self.client.request(method, url, headers=authorization(self.tokens.renew(kind, token)), **request)
         except httpx.TransportError as error:
-            raise ServerError(f"torchserve does not answer at {url} ({error}): start it", retriable=True) from error
+            raise ServerError(f"torchserve does not answer at {url} ({error}): {START}", retriable=True) from error
         try:
             answer = response.json()
         except ValueError:

@@ -9,7 +9,7 @@ from typing import Literal
 
 import httpx
 
-from serving.server import ServerError
+from serving.server import START, ServerError
 
 Kind = Literal["management", "inference"]
 
@@ -58,10 +58,11 @@ class Tokens:
         while True:
             try:
                 return json.loads(self.file.read_bytes())
+            except PermissionError as error:
+                raise ServerError(f"{self.file} is another user's: run this as the one who started the platform") from error
             except OSError as error:
-                raise ServerError(
-                    f"torchserve is not running: there are no tokens in {self.file} ({error.strerror}); start it", True
-                ) from error
+                missing = f"there are no tokens in {self.file} ({error.strerror})"
+                raise ServerError(f"torchserve is not running: {missing}; {START}", True) from error
             except ValueError as error:
                 if time.monotonic() > deadline:
                     raise ServerError(f"{self.file} does not hold torchserve's tokens ({error}): start it again", True) from error

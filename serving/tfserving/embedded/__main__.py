@@ -1,5 +1,7 @@
 """TensorFlow Serving's API without its binary: `python -m serving.tfserving.embedded --port=8500 --rest_api_port=8501 …`."""
 
+import logging
+import os
 import sys
 
 from serving.tfserving.embedded.flags import parse_flags
@@ -13,7 +15,12 @@ def main() -> None:
     die_with_parent()
     with messages_alone():
         from serving.tfserving.embedded.program import run
-    sys.exit(run(flags))
+    status = run(flags)
+    # Not sys.exit: TensorFlow's threads go on while C++ destroys what they use, and now and then one ends in a segmentation fault.
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
 
 
 if __name__ == "__main__":
