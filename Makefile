@@ -1,16 +1,13 @@
 BIN := .venv/bin
-# Tests of which no two share anything, and none takes the time of what it tests; the longest first.
-SIDE_BY_SIDE := $(addprefix tests/,$(addprefix serving/,test_release.py test_bad_versions.py test_drill.py test_record.py \
-    speech tfserving torchserve) train_server windtunnel)
-# Tests of whole platforms, of which each process has its own; the longest first.
-LONGEST := tests/e2e/test_lenet5.py tests/e2e/test_speech.py
-E2E := $(LONGEST) $(filter-out $(LONGEST),$(wildcard tests/e2e/test_*.py))
-PYTEST_TWICE := $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
+# More processes than cores: the tests of platforms wait half of their time.
+PYTEST := $(BIN)/pytest -n 3 --durations=25
+TESTS := --ignore=tests/containers
+CPP := $(BIN)/cmake --build libtorch_cpp/build --target
 
-.PHONY: help setup run images test test-containers bench-train bench-serve bench-judge bench-switch bench-speech bench-speech-swap bench-containers figures down
+.PHONY: help setup run images test test-fast test-containers bench-run bench-train bench-parity bench-serve bench-judge bench-switch bench-speech bench-speech-swap bench-containers figures down
 
 help: ## show this
-	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 14
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 19
 
 setup: ## install what is missing and build the C++ trainer
 	@scripts/setup.sh
@@ -24,20 +21,26 @@ images: ## build the images of the containers
 
 test: ## check and test everything
 	@scripts/setup.sh chromium=chromium
-	$(BIN)/ruff check
-	$(BIN)/ruff format --check
-	$(BIN)/mypy
-	$(BIN)/ctest --test-dir libtorch_cpp/build --output-on-failure
-	$(PYTEST_TWICE) $(SIDE_BY_SIDE)
-	$(PYTEST_TWICE) $(E2E)
-	$(BIN)/pytest --ignore=tests/containers --ignore=tests/e2e $(addprefix --ignore=,$(SIDE_BY_SIDE))
+	@$(CPP) lenet5_test tutorial_mnist
+	@$(PYTEST) $(TESTS)
+
+test-fast: setup ## check everything, and test what starts no server, trainer or platform
+	@$(CPP) lenet5_test
+	@$(BIN)/pytest -n 2 -m fast
 
 test-containers: setup ## build the images, start everything as containers on a real Docker engine, and test it
-	@$(BIN)/pytest tests/containers --timeout=1500
+	@$(BIN)/pytest tests/containers
+
+bench-run: setup ## measure how long a run takes and what of it, and what the idle platform costs, on a platform of its own
+	@$(BIN)/python -m windtunnel.timing
 
 bench-train: setup ## measure the trainers beside their tutorials and the machine, and draw it
+	@$(CPP) tutorial_mnist
 	@$(BIN)/python -m train_server.benchmark
 	@$(BIN)/python -m train_server.figures
+
+bench-parity: setup ## whether the parity certificate is right: equal trainings, and ten kinds of sabotage
+	@$(BIN)/python -m train_server.parity_benchmark
 
 bench-serve: setup ## measure the model servers beside their stock configurations
 	@$(BIN)/python -m serving.tuning

@@ -6,7 +6,7 @@
 #   install.sh requirements EXTRA   /requirements.txt: what pyproject.toml asks for, with one of its extras
 #   install.sh python               those, in the versions of constraints.txt, into /opt/venv
 #   install.sh code                 the project's own packages, into /opt/windtunnel
-#   install.sh clean                no installers and no tests in /opt/venv, no symbols in its libraries
+#   install.sh clean                no installers and no tests in /opt/venv, no symbols in its libraries; what is left is compiled
 set -eu
 
 ca=/run/secrets/ca
@@ -31,7 +31,7 @@ user() {
 
 venv() {
     python3 -m venv /opt/venv
-    $pip install pip setuptools wheel
+    $pip install pip setuptools wheel hatchling
 }
 
 requirements() {
@@ -45,13 +45,13 @@ END
 python() {
     tensorflow=$(sed -n 's/^tensorflow==//p' /requirements.txt)
     [ -z "$tensorflow" ] || tensorflow_cpu "$tensorflow"
-    $pip install --requirement /requirements.txt
+    $pip install --no-compile --requirement /requirements.txt
 }
 
 # TensorFlow without CUDA is a distribution of another name, and less than half as large. It goes by TensorFlow's own here, so
 # that what asks for TensorFlow finds it.
 tensorflow_cpu() {
-    $pip install --no-deps "tensorflow-cpu==$1"
+    $pip install --no-compile --no-deps "tensorflow-cpu==$1"
     cd /opt/venv/lib/python3*/site-packages
     mv "tensorflow_cpu-$1.dist-info" "tensorflow-$1.dist-info"
     sed -i 's/^Name: tensorflow.cpu$/Name: tensorflow/' "tensorflow-$1.dist-info/METADATA"
@@ -69,7 +69,8 @@ clean() {
     find . -type f \( -name '*.a' -o -name '*.pyx' -o -name '*.pxd' \) -delete
     # Symbols are a quarter of the frameworks' libraries. Many another would not load any more, having been changed by patchelf.
     find . -type f \( -path './tensorflow/lib*.so*' -o -path './torch/lib/*.so' \) -exec strip --strip-unneeded {} +
-    $pip uninstall --yes wheel pip
+    $pip uninstall --yes hatchling wheel pip
+    /opt/venv/bin/python -m compileall -q -j 0 "$PWD" >/dev/null 2>&1 || true  # some packages hold files of other Pythons
 }
 
 "$@"

@@ -80,7 +80,7 @@ def airflow_figures(settings: Settings, run: Run) -> list[Figure]:
     """The DAG in Airflow, and the run's page."""
     dag = f"{settings.airflow_url}/dags/{DAG}"
     here = f"{dag}/runs/{quote(run.lineage().run_id, safe='')}"
-    opened = {f"{DAG}/open-groups": ["framework", "publication", "benchmark", "release"]}
+    opened = {f"{DAG}/open-groups": ["framework", "publication", "release"]}
 
     def dags(page: Page) -> None:
         expect(page.get_by_text("Latest Run").first).to_be_visible()

@@ -21,10 +21,13 @@ reachable() {
     for word in "$@"; do case $word in http://* | https://*) echo "$word" ;; esac; done | xargs
 }
 
+# holders: the processes that hold the lock, as the kernel has it.
+holders() { awk -v "inode=:$(stat -c %i scripts/images.sh)$" '$2 == "FLOCK" && $6 ~ inode { print $5 }' /proc/locks | xargs; }
+
 # serve FOLDER: let builds, which are on this machine's network, read a folder; its address is in $served. The port is always the
 # same for a folder, since an address that changes would be something new to build with; so only one of these scripts builds at a time.
 serve() {
-    [ -n "$servers" ] || flock 9
+    [ -n "$servers" ] || flock -w 3600 9 || fail "another $0 has built for an hour, process $(holders): wait until it has ended, or end it"
     port=$((20000 + $(echo "$1" | cksum | cut -d ' ' -f 1) % 10000))
     python3 -m http.server --bind 127.0.0.1 --directory "$1" $port >/dev/null 2>&1 9<&- &
     servers="$servers $!"

@@ -5,14 +5,30 @@ set -eu
 cd "$(dirname "$0")/.."
 also=$*
 
-say() { printf '\033[1m%s\033[0m\n' "$*"; }
+say() { if [ -t 1 ]; then printf '\033[1m%s\033[0m\n' "$*"; else echo "$*"; fi; }
 fail() { echo "error: $*" >&2; exit 1; }
+
+# One at a time, until this and what it has started have ended. What is in .venv is not in git.
+one_at_a_time() {
+    mkdir -p .venv
+    exec 9>> .venv/lock
+    flock -n 9 || {
+        say "Waiting for another setup of $PWD to end: $(cat .venv/lock)"
+        flock -w 3600 9 || fail "another setup of $PWD has not ended within an hour: $(cat .venv/lock). Wait until it has, or end it"
+    }
+    echo "process $$ since $(date '+%F %T')" > .venv/lock
+}
+
+# PATH, CMake and Airflow give these characters a meaning.
+folder() {
+    case $PWD in *[:\;\$]*) fail "the project's folder has a name with ':', ';' or '\$': found $PWD. Move it to another" ;; esac
+}
 
 # install PACKAGE…: with apt-get, if that is possible without asking for a password.
 install() {
     if [ "$(id -u)" = 0 ]; then as_root=""; elif sudo -n true 2>/dev/null; then as_root="sudo -n"; else return 1; fi
     command -v apt-get >/dev/null || return 1
-    apt="$as_root env DEBIAN_FRONTEND=noninteractive apt-get -q -y"
+    apt="$as_root env DEBIAN_FRONTEND=noninteractive apt-get -q -y -o DPkg::Lock::Timeout=600" # another may be installing
     say "Installing $*"
     $apt install --no-install-recommends "$@" || { $apt update && $apt install --no-install-recommends "$@"; }
 }
@@ -58,9 +74,23 @@ python_environment() {
     wanted=$(cat pyproject.toml constraints.txt | sha256sum)
     [ "$(cat .venv/installed 2>/dev/null)" = "$wanted" ] && return
     say "Installing Python packages into .venv: some minutes, some gigabytes"
-    [ -x .venv/bin/pip ] || "$(find_python)" -m venv .venv
-    .venv/bin/pip install --disable-pip-version-check -e '.[airflow,train-server,torchserve,serving,tracking,dev]' -c constraints.txt
+    .venv/bin/python -m pip --version >/dev/null 2>&1 || "$(find_python)" -m venv .venv
+    .venv/bin/python -m pip install --disable-pip-version-check --no-compile -c constraints.txt \
+        -e '.[airflow,train-server,torchserve,serving,tracking,dev]'
+    rm -rf windtunnel.egg-info # of a build by setuptools, in which Airflow finds every plugin again
+    .venv/bin/python scripts/relocatable.py
     echo "$wanted" > .venv/installed
+    compile_modules &
+}
+
+# On all cores and beside what comes next; pip would do one file after another, before it ends.
+compile_modules() { .venv/bin/python -m compileall -q -j 0 "$PWD/.venv/lib" >/dev/null 2>&1 || true; } # some packages hold files of other Pythons
+
+# Of a folder that was moved or copied: the shell's way into .venv.
+activation() {
+    grep -qsF "$PWD/.venv" .venv/bin/activate && return
+    rm -f .venv/bin/activate*
+    .venv/bin/python -m venv --without-pip .venv
 }
 
 # Where neither MNIST nor Fashion-MNIST is at hand, Debian and Ubuntu have the latter as a package. MNIST may still be downloaded.
@@ -71,6 +101,7 @@ data_set() {
 
 cpp_trainer() {
     build=libtorch_cpp/build
+    grep -qsxF "CMAKE_HOME_DIRECTORY:INTERNAL=$PWD/libtorch_cpp" $build/CMakeCache.txt || rm -rf $build # of another folder, or none
     if [ ! -f $build/build.ninja ]; then
         say "Building the C++ trainer: a minute or two"
         .venv/bin/cmake -S libtorch_cpp -B $build -G Ninja -DCMAKE_MAKE_PROGRAM="$PWD/.venv/bin/ninja" \
@@ -79,7 +110,11 @@ cpp_trainer() {
     .venv/bin/cmake --build $build
 }
 
+folder
+one_at_a_time
 system_packages
 python_environment
+activation
 data_set
 cpp_trainer
+wait
