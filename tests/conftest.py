@@ -1,12 +1,55 @@
+import os
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+from xdist.remote import Producer
 
+from tests import parts
 from tests.job import Job, write_idx
+from tests.waiting import PATIENCE
+from windtunnel.locks import held
 from windtunnel.spec import Spec
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+LONGEST_IN_A_NAME = 100
+
+
+def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
+    """Names a parameter of bytes, an array, a path or a long text by its argument, and not by its content.
+
+    Content may depend on the clock (gzip writes it), on a folder or on a hash seed; the processes of pytest-xdist then collect different
+    tests, and the run ends before the first.
+    """
+    binary = isinstance(val, bytes | bytearray | memoryview | np.ndarray | os.PathLike)
+    return argname if binary or (isinstance(val, str) and len(val) > LONGEST_IN_A_NAME) else None
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Sorts and marks."""
+    parts.sort(items)
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> parts.ByFile:
+    """How tests are given to processes."""
+    return parts.ByFile(config, log)
+
+
+@pytest.fixture(scope="module")
+def mlflow(tmp_path_factory: pytest.TempPathFactory) -> "MlflowClient":
+    """A real MLflow store, in SQLite, with the experiment `lenet5`."""
+    from mlflow import MlflowClient  # takes seconds, in every process of the tests
+
+    place = tmp_path_factory.mktemp("mlflow")
+    client = MlflowClient(f"sqlite:///{place}/mlflow.db", f"sqlite:///{place}/mlflow.db")
+    client.create_experiment("lenet5", artifact_location=str(place / "artifacts"))
+    return client
 
 
 @pytest.fixture(scope="session")
@@ -31,14 +74,20 @@ def make_job(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Job]:
 
 @pytest.fixture(scope="session")
 def trained(make_job: Callable[..., Job], tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
-    """The version of a framework, trained once by its real program; all of one seed from the same conditions."""
-    jobs = cache(lambda seed: make_job(seed=seed))
+    """The version of a framework, trained once in a run of the tests by its real program; all of one seed from the same conditions.
 
-    @cache
+    It is not to be changed: all processes of pytest-xdist, whose folders lie side by side, have the same.
+    """
+    jobs = cache(lambda seed: make_job(seed=seed))
+    own = tmp_path_factory.getbasetemp()
+    shared = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "trained"
+
     def train(framework: str, seed: int = 1) -> Path:
-        out = tmp_path_factory.mktemp(framework) / "version"
-        done = jobs(seed).run(framework, out)
-        assert (done.returncode, done.stderr) == (0, "")
+        out = shared / f"{framework}-{seed}"
+        with held(shared / f"{out.name}.lock", f"the training of {out.name}", 3 * PATIENCE):
+            if not out.exists():
+                done = jobs(seed).run(framework, out)
+                assert (done.returncode, done.stderr) == (0, "")
         return out
 
     return train

@@ -10,6 +10,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests import packages
+from tests.waiting import PATIENCE
+
 PACKAGES = {
     "/usr/sbin/dockerd": "docker.io",
     "/usr/bin/docker-compose": "docker-compose",
@@ -17,8 +20,6 @@ PACKAGES = {
     "/usr/bin/podman": "podman",
 }
 CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "windtunnel"
-START_SECONDS = 60
-STOP_SECONDS = 60
 
 
 class Unavailable(Exception):
@@ -75,7 +76,7 @@ def client() -> str:
 
 def answers(engine: Engine) -> bool:
     try:
-        return bool(engine.docker("version", "--format", "{{.Server.Version}}", timeout=10))
+        return bool(engine.docker("version", "--format", "{{.Server.Version}}", timeout=PATIENCE))
     except (OSError, subprocess.SubprocessError):
         return False
 
@@ -87,11 +88,7 @@ def install() -> None:
         return
     if os.geteuid() != 0 or not shutil.which("apt-get"):
         raise Unavailable(f"needed are {', '.join(missing)} and a running engine: install them, or run this as root on Debian")
-    apt = ["apt-get", "-q", "-y", "install", "--no-install-recommends", *missing]
-    environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
-    if subprocess.run(apt, env=environment).returncode:
-        subprocess.run(["apt-get", "-q", "update"], env=environment, check=True)
-        subprocess.run(apt, env=environment, check=True)
+    packages.install(missing)
 
 
 @contextmanager
@@ -110,13 +107,23 @@ def started() -> Iterator[Engine]:
                 ["dockerd", *(str(word) for flag in flags.items() for word in flag)], stdout=log, stderr=log, start_new_session=True
             )
         try:
-            deadline = time.monotonic() + START_SECONDS
+            deadline = time.monotonic() + PATIENCE
             while not answers(engine):
                 said = "\n".join((run / "log").read_text().splitlines()[-10:])
                 assert process.poll() is None, f"dockerd has ended:\n{said}"
-                assert time.monotonic() < deadline, f"dockerd does not answer after {START_SECONDS} s:\n{said}"
+                assert time.monotonic() < deadline, f"dockerd does not answer after {PATIENCE:g} s:\n{said}"
                 time.sleep(0.5)
+            _clear(engine)
             yield engine
         finally:
             process.terminate()
-            process.wait(STOP_SECONDS)
+            process.wait(PATIENCE)
+
+
+def _clear(engine: Engine) -> None:
+    """Remove what a session that was killed has left in an engine of our own, which has started its services again."""
+    engine.docker("swarm", "leave", "--force", check=False)
+    if left := engine.containers():
+        engine.docker("rm", "--force", *left)
+    for kind in ("network", "volume"):
+        engine.docker(kind, "prune", "--force")

@@ -10,12 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.containers.engine import Engine
-from tests.waiting import wait_for
+from tests.waiting import PATIENCE, wait_for
 from windtunnel.settings import ROOT, Settings
 
 HERE = Path(__file__).parent
 DAGS = HERE / "dags"
-SECONDS = 120
 
 
 @dataclass
@@ -39,7 +38,7 @@ class Jobs:
 
     def run(self, **jobs):
         """Run these tasks to their end, and return how each of them ended."""
-        assert self.start(**jobs).wait(SECONDS) == 0, self.log
+        assert self.start(**jobs).wait(PATIENCE) == 0, self.log
         return json.loads((self.home / "results.json").read_text())
 
     @property
@@ -50,9 +49,9 @@ class Jobs:
         """The ids of this project's containers, running or not."""
         return self.engine.containers(f"windtunnel.project={self.settings.docker_project}")
 
-    def wait_for(self, condition, seconds=60):
+    def wait_for(self, condition):
         """Wait until `condition()` is true, and return what it was."""
-        return wait_for(condition, seconds, lambda: self.log)
+        return wait_for(condition, explain=lambda: self.log)
 
 
 @contextmanager

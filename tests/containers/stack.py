@@ -12,13 +12,14 @@ from docker import APIClient
 
 from tests.containers.engine import Engine
 from tests.tones import tones_archive
+from tests.waiting import PATIENCE, RUN_PATIENCE
 from windtunnel.airflow import Airflow
 from windtunnel.datasets import KNOWN, find
 from windtunnel.environment import password_file
 from windtunnel.ports import platform_ports
 from windtunnel.settings import ROOT, Settings
 
-HEALTHY_SECONDS = 300
+HEALTHY_SECONDS = 2 * PATIENCE
 
 
 def compose_command():
@@ -64,7 +65,7 @@ class Stack:
         """Where a user on this machine finds the servers."""
         return Settings(home=self.home, schedule=None, **self.ports)
 
-    def compose(self, *arguments, check=True, timeout=600):
+    def compose(self, *arguments, check=True, timeout=RUN_PATIENCE):
         """Run compose and return what it printed on stdout."""
         files = [word for file in self.files for word in ("-f", str(ROOT / file))]
         command = [*compose_command(), *files, *arguments]

@@ -9,6 +9,7 @@ import pytest
 from dags.engine import connect, labels
 from dags.reaper import owner, reap
 from tests.containers.jobs import jobs_of
+from tests.waiting import PATIENCE
 
 
 @pytest.fixture(scope="module")
@@ -103,8 +104,8 @@ def inspect(jobs, container):
 def test_a_cancelled_task_stops_its_container(jobs, asleep, how):
     process, _ = asleep(how)
     process.send_signal(signal.SIGTERM)
-    jobs.wait_for(lambda: not jobs.mine(), seconds=5)
-    assert process.wait(60) == 0
+    jobs.wait_for(lambda: not jobs.mine())
+    assert process.wait(PATIENCE) == 0
     assert json.loads((jobs.home / "results.json").read_text())["asleep"]["state"] == "failed"
 
 

@@ -7,6 +7,7 @@ import pytest
 
 from dags.reaper import reap
 from tests.containers.jobs import jobs_of
+from tests.waiting import PATIENCE
 
 
 @pytest.fixture(scope="module")
@@ -67,8 +68,8 @@ def asleep(jobs):
 
 def test_a_cancelled_task_removes_its_service(jobs, asleep):
     asleep.send_signal(signal.SIGTERM)
-    jobs.wait_for(lambda: not services(jobs), seconds=5)
-    assert asleep.wait(60) == 0
+    jobs.wait_for(lambda: not services(jobs))
+    assert asleep.wait(PATIENCE) == 0
     assert json.loads((jobs.home / "results.json").read_text())["asleep"]["state"] == "failed"
 
 

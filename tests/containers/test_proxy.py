@@ -4,11 +4,14 @@ import json
 import os
 import socket
 import time
+from contextlib import suppress
 
 import docker
 import pytest
 from docker.errors import APIError
 from docker.types import ContainerSpec, Mount, Resources, RestartPolicy, TaskTemplate
+
+from tests.waiting import PATIENCE, wait_for
 
 HOME = "/var/lib/windtunnel"
 UNKNOWN = "0" * 64
@@ -49,15 +52,12 @@ def url(engine, images, image, project, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def client(url):
-    deadline = time.monotonic() + 20
-    while True:
-        try:
-            with docker.APIClient(url) as client:
-                yield client
-            return
-        except docker.errors.DockerException:
-            assert time.monotonic() < deadline
-            time.sleep(0.2)
+    def answering():
+        with suppress(docker.errors.DockerException):
+            return docker.APIClient(url)
+
+    with wait_for(answering) as client:
+        yield client
 
 
 @pytest.fixture
@@ -88,7 +88,7 @@ def refusal(ask, *arguments, **options):
 
 def request(client, method, path, body=None, **options):
     """A request of our own wording."""
-    response = client.request(method, f"{client.base_url}{path}", data=body, timeout=10, **options)
+    response = client.request(method, f"{client.base_url}{path}", data=body, timeout=PATIENCE, **options)
     return response.status_code, response.text
 
 
@@ -118,7 +118,7 @@ def test_a_container_is_found_by_its_labels_stopped_and_removed(client, create, 
 def test_waiting_outlasts_the_time_that_a_request_may_take_to_arrive(client, create):
     identifier = create(["sleep", "15"])
     client.start(identifier)
-    assert client.wait(identifier, timeout=60)["StatusCode"] == 0
+    assert client.wait(identifier, timeout=PATIENCE)["StatusCode"] == 0
 
 
 def test_volumes_of_the_project_and_the_data_sets_are_mounted(client, create, engine, project):
@@ -267,7 +267,7 @@ def test_words_of_a_command_may_look_like_anything(client, create):
 def test_what_no_task_needs_is_refused(client, project, method, path):
     filters = f"filters=%7B%22label%22%3A+%5B%22windtunnel.project%3D{project}%22%5D%7D"
     address = client.base_url.removeprefix("http://").split(":")
-    with socket.create_connection((address[0], int(address[1])), timeout=10) as connection:  # as it is written: a client tidies paths
+    with socket.create_connection((address[0], int(address[1])), timeout=PATIENCE) as connection:  # as it is written: a client tidies paths
         target = path.replace("PROJECT", project).replace("FILTERS", filters)
         connection.sendall(f"{method} {target} HTTP/1.1\r\nHost: engine\r\nContent-Length: 0\r\nConnection: close\r\n\r\n".encode())
         answer = b"".join(iter(lambda: connection.recv(65536), b"")).decode()
@@ -309,10 +309,7 @@ def test_a_service_runs_is_found_by_its_labels_and_removed(client, engine, image
     try:
         assert [found["ID"] for found in client.services(filters={"label": [f"windtunnel.project={project}"]})] == [identifier]
         assert client.inspect_service(identifier)["ID"] == identifier
-        deadline = time.monotonic() + 60
-        while (state := client.tasks(filters={"service": identifier})[0]["Status"]["State"]) != "complete":
-            assert time.monotonic() < deadline, state
-            time.sleep(0.5)
+        wait_for(lambda: client.tasks(filters={"service": identifier})[0]["Status"]["State"] == "complete")
         assert b"".join(client.service_logs(identifier, stdout=True)) == b"here\n"
     finally:
         client.remove_service(identifier)

@@ -11,6 +11,7 @@ import pytest
 from dags.engine import connect, labels
 from dags.reaper import owner
 from tests.containers.jobs import jobs_of
+from tests.waiting import PATIENCE
 from windtunnel.settings import ROOT
 
 
@@ -58,15 +59,15 @@ def test_it_reaps_while_it_works_and_leaves_nothing_when_told_to_stop(jobs, work
 
     celery = psutil.Process(worker.pid).children(recursive=True)
     worker.send_signal(signal.SIGTERM)
-    assert worker.wait(60) == 0, jobs.log
+    assert worker.wait(PATIENCE) == 0, jobs.log
     assert jobs.mine() == []
-    assert not psutil.wait_procs(celery, timeout=5)[1]
+    assert not psutil.wait_procs(celery, timeout=PATIENCE)[1]
 
 
 def test_it_ends_when_celery_ends(jobs, worker, task):
     start(jobs, task.pid)
     celery = psutil.Process(worker.pid).children(recursive=True)
     psutil.Process(worker.pid).children()[0].kill()
-    assert worker.wait(60) == 1, jobs.log
+    assert worker.wait(PATIENCE) == 1, jobs.log
     assert jobs.mine() == []
-    assert not psutil.wait_procs(celery, timeout=5)[1]
+    assert not psutil.wait_procs(celery, timeout=PATIENCE)[1]

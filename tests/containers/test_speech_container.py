@@ -4,7 +4,6 @@ import os
 import re
 import shlex
 import subprocess
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +18,7 @@ from serving.speech.protos.speech_pb2_grpc import SpeechStub
 from tests.containers.engine import CACHE
 from tests.serving.speech.running_speech import DIRECT
 from tests.serving.speech.speech_models import tone, write_version
-from tests.waiting import wait_for
+from tests.waiting import PATIENCE, wait_for
 from tests.windtunnel.spoken import recordings, zipped
 from windtunnel.clips import FULL_SCALE
 from windtunnel.ports import free_ports
@@ -46,7 +45,7 @@ class Runner:
 
     def __call__(self, *arguments: str) -> str:
         command = [*self.program, *arguments]
-        done = subprocess.run(command, env=self.environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=300)
+        done = subprocess.run(command, env=self.environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=PATIENCE)
         assert done.returncode == 0, f"{' '.join(command)} ended with status {done.returncode}: {done.stdout}"
         return done.stdout.strip()
 
@@ -59,20 +58,18 @@ class Runner:
             command = command.replace(said, meant)
         _, run, *words = shlex.split(command)
         self(run, *self.options, *HARDENED, *options, *words)
-        wait_for(lambda: "dlserver listens on 0.0.0.0:55221" in self.log(), 60, self.log)
+        wait_for(lambda: "dlserver listens on 0.0.0.0:55221" in self.log(), explain=self.log)
         return grpc.insecure_channel(f"127.0.0.1:{self.port}", DIRECT)
 
     def log(self) -> str:
         return self("logs", self.name)
 
-    def end(self) -> tuple[str, float]:
-        """Stop and remove the container; its exit status, and the seconds until it had ended."""
-        start = time.monotonic()
+    def end(self) -> str:
+        """Stop and remove the container; its exit status, which is 137 of one that has to be killed."""
         self("stop", self.name)
-        seconds = time.monotonic() - start
         status = self("inspect", "--format", "{{.State.ExitCode}}", self.name)
         self("rm", self.name)
-        return status, seconds
+        return status
 
 
 @pytest.fixture(scope="module", params=["docker", "podman"])
@@ -116,15 +113,15 @@ def mounted(tmp_path_factory) -> Path:
 
 def health(channel):
     request = health_pb2.HealthCheckRequest()
-    return health_pb2.HealthCheckResponse.ServingStatus.Name(health_pb2_grpc.HealthStub(channel).Check(request, timeout=10).status)
+    return health_pb2.HealthCheckResponse.ServingStatus.Name(health_pb2_grpc.HealthStub(channel).Check(request, timeout=PATIENCE).status)
 
 
 def suggest(channel, word):
-    DLServerStub(channel).Train(TrainingRequest(label=word, audio_samples=tone(word)), timeout=10)
+    DLServerStub(channel).Train(TrainingRequest(label=word, audio_samples=tone(word)), timeout=PATIENCE)
 
 
 def suggested(channel):
-    return [each.label for each in SpeechStub(channel).ListSuggestions(ListSuggestionsRequest(), timeout=10).suggestions]
+    return [each.label for each in SpeechStub(channel).ListSuggestions(ListSuggestionsRequest(), timeout=PATIENCE).suggestions]
 
 
 def test_as_it_comes_it_has_no_model_and_says_so_and_takes_suggestions(runner):
@@ -132,13 +129,11 @@ def test_as_it_comes_it_has_no_model_and_says_so_and_takes_suggestions(runner):
         assert "with no model yet" in runner.log()
         assert health(channel) == "NOT_SERVING"
         with pytest.raises(grpc.RpcError) as caught:
-            DLServerStub(channel).Infer(InferenceRequest(audio_samples=tone(YES)), timeout=10)
+            DLServerStub(channel).Infer(InferenceRequest(audio_samples=tone(YES)), timeout=PATIENCE)
         assert (caught.value.code(), caught.value.details()[:22]) == (grpc.StatusCode.UNAVAILABLE, "there is no model yet:")
         suggest(channel, LEFT)
         assert suggested(channel) == [LEFT]
-    status, seconds = runner.end()
-    assert status == "0"
-    assert seconds < 10
+    assert runner.end() == "0"
 
 
 def test_another_container_on_the_volume_goes_on_with_a_mounted_configuration_and_model(runner, mounted):
@@ -146,13 +141,11 @@ def test_another_container_on_the_volume_goes_on_with_a_mounted_configuration_an
     with runner.start("-v", f"{mounted}/configuration:/etc/dlserver:ro", "-v", model, "-v", base) as channel:
         assert health(channel) == "SERVING"
         for clip in (tone(YES), tone(YES) * FULL_SCALE):
-            assert DLServerStub(channel).Infer(InferenceRequest(audio_samples=clip), timeout=10).label == YES
+            assert DLServerStub(channel).Infer(InferenceRequest(audio_samples=clip), timeout=PATIENCE).label == YES
         assert suggested(channel) == [LEFT]
 
         suggest(channel, YES)  # the second, which is enough
-        wait_for(lambda: SpeechStub(channel).GetModel(GetModelRequest(), timeout=10).champion == 1, 180, runner.log)
+        wait_for(lambda: SpeechStub(channel).GetModel(GetModelRequest(), timeout=PATIENCE).champion == 1, explain=runner.log)
         if not runner.options:
             assert runner("inspect", "--format", "{{.State.Health.Status}}", runner.name) == "healthy"
-    status, seconds = runner.end()
-    assert status == "0"
-    assert seconds < 10
+    assert runner.end() == "0"

@@ -8,14 +8,13 @@ import pytest
 from windtunnel.settings import ROOT
 
 READ = """
-import importlib, json, sys, time
+import importlib, json, sys
 import airflow.sdk
-start = time.perf_counter()
+before = set(sys.modules)
 module = importlib.import_module("dags." + sys.argv[1])
-seconds = time.perf_counter() - start
 dag = module.conditions.dag
 print(json.dumps({
-    "seconds": seconds,
+    "modules": sorted(set(sys.modules) - before),
     "heavy": sorted({"torch", "tensorflow", "mlflow", "docker"} & set(sys.modules)),
     "schedule": str(dag.schedule),
     "downstream": {task.task_id: sorted(task.downstream_task_ids) for task in dag.tasks},

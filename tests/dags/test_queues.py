@@ -7,7 +7,10 @@ import sys
 
 import pytest
 
+from tests.waiting import PATIENCE
 from windtunnel.settings import ROOT
+
+pytestmark = pytest.mark.minutes(1)
 
 RUN = """
 import json, sys
@@ -37,7 +40,7 @@ def run(tmp_path):
     def run(frameworks, **queues):
         told = environment | {"WINDTUNNEL_QUEUES": json.dumps(queues), "AIRFLOW__CORE__LOAD_EXAMPLES": "false"}
         for command in (["-m", "airflow", "db", "migrate"], ["-c", RUN, json.dumps({"frameworks": frameworks})]):
-            done = subprocess.run([sys.executable, *command], capture_output=True, text=True, env=told, timeout=120)
+            done = subprocess.run([sys.executable, *command], capture_output=True, text=True, env=told, timeout=PATIENCE)
             assert done.returncode == 0, done.stdout + done.stderr
         return {tuple(each[:3]): each[3] for each in json.loads(done.stdout.partition("FOUND")[2])}
 

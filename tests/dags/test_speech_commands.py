@@ -8,8 +8,8 @@ def dag(read_dag):
     return read_dag("speech_commands")
 
 
-def test_it_imports_in_under_a_second_and_no_framework(dag):
-    assert dag["seconds"] < 1
+def test_it_imports_little_and_no_framework(dag):
+    assert len(dag["modules"]) < 150  # Airflow reads the file again and again
     assert dag["heavy"] == []
 
 

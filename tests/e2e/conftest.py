@@ -1,17 +1,21 @@
-"""A real platform on free ports, with a home of its own. Starting one takes some 20 s: tests that do not harm it share one."""
+"""Real platforms on free ports, each with a home of its own."""
 
 import json
 import os
 import shutil
 import subprocess
 import sys
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 import pytest
 
+from tests.processes import started
+from tests.waiting import PATIENCE, RUN_PATIENCE
 from windtunnel.ports import platform_ports
+from windtunnel.processes import GONE
 from windtunnel.settings import ROOT, Settings
 
 WINDTUNNEL = str(Path(sys.executable).parent / "windtunnel")
@@ -28,13 +32,13 @@ class Platform:
         return os.environ | {"TERM": "xterm"} | self.settings.variables
 
     def windtunnel(self, *arguments, status=0):
-        done = subprocess.run([WINDTUNNEL, *arguments], env=self.environment, capture_output=True, text=True, timeout=900)
+        done = subprocess.run([WINDTUNNEL, *arguments], env=self.environment, capture_output=True, text=True, timeout=RUN_PATIENCE)
         assert done.returncode == status, f"exit status {done.returncode}, wanted {status}\n{done.stdout}\n{done.stderr}"
         return done
 
     def start(self, *arguments, stderr=subprocess.PIPE):
-        """The same, running: for what is done to it meanwhile."""
-        return subprocess.Popen([WINDTUNNEL, *arguments], env=self.environment, stdout=subprocess.DEVNULL, stderr=stderr, text=True)
+        """The same, running, in a context: for what is done to it meanwhile."""
+        return started([WINDTUNNEL, *arguments], env=self.environment, stdout=subprocess.DEVNULL, stderr=stderr, text=True)
 
     def json(self, *arguments, status=0):
         return json.loads(self.windtunnel(*arguments, "--json", status=status).stdout)
@@ -50,19 +54,19 @@ class Platform:
         """What a command of a shell prints that a person types in a directory, with the project's virtual environment active."""
         path = f"{Path(sys.executable).parent}:/usr/local/bin:/usr/bin:/bin"
         command = ["bash", "-euc", command] if isinstance(command, str) else command
-        done = subprocess.run(command, cwd=directory, env=self.environment | {"PATH": path}, capture_output=True, text=True, timeout=120)
+        done = subprocess.run(
+            command, cwd=directory, env=self.environment | {"PATH": path}, capture_output=True, text=True, timeout=PATIENCE
+        )
         assert done.returncode == 0, done.stderr
         return done.stdout
 
-    def processes(self):
-        """Every process that has been given this home, found without the platform's help."""
+    def processes(self, word=""):
+        """Every process with this in its command that has been given this home, found without the platform's help."""
         found = []
         for process in psutil.process_iter():
-            try:
-                if process.environ().get("WINDTUNNEL_HOME") == str(self.settings.home):
+            with suppress(*GONE):
+                if process.environ().get("WINDTUNNEL_HOME") == str(self.settings.home) and word in " ".join(process.cmdline()):
                     found.append(process)
-            except psutil.Error:
-                continue
         return found
 
 
@@ -75,24 +79,14 @@ def new_platform(directory, **settings):
     return Platform(Settings(**{"home": directory / "home", "dags": dags, "schedule": None} | platform_ports() | settings))
 
 
-@pytest.fixture(scope="session")
-def platform(tmp_path_factory):
-    """The platform that tests share: up, and left as it is found."""
-    shared = new_platform(tmp_path_factory.mktemp("platform"))
+@contextmanager
+def up(platform):
+    """A platform while it is up."""
     try:
-        shared.windtunnel("up")
-        yield shared
+        platform.windtunnel("up")
+        yield platform
     finally:
-        shared.windtunnel("down")
-
-
-@pytest.fixture(scope="module")
-def champions(platform):
-    """Something to ask: what the tests before have left, or else what a run releases."""
-    if [known["served"] for known in platform.json("models")].count("to users") == 3:
-        return
-    run = platform.json("run", "lenet5", "--param", "samples=4000", "--param", "margin=1", "--param", "benchmark_seconds=0")
-    assert {row["release"] for row in run["result"]["frameworks"].values()} == {"champion on torchserve", "champion on tfserving"}
+        platform.windtunnel("down")
 
 
 @pytest.fixture

@@ -4,12 +4,11 @@ The tests are one story: each begins where the one before has ended.
 """
 
 import ast
-import os
 import re
 import shlex
 import sys
 import threading
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 
 import grpc
@@ -20,13 +19,15 @@ from serving.speech.protos.dlserver_pb2 import InferenceRequest, TrainingRequest
 from serving.speech.protos.dlserver_pb2_grpc import DLServerStub
 from serving.speech.protos.speech_pb2 import GetModelRequest, ListSuggestionsRequest
 from serving.speech.protos.speech_pb2_grpc import SpeechStub
-from tests.e2e.conftest import new_platform
+from tests.e2e.conftest import new_platform, up
 from tests.tones import tone, tones_archive
-from tests.waiting import wait_for
+from tests.waiting import PATIENCE, RUN_PATIENCE, wait_for
 from windtunnel.airflow import Airflow
 from windtunnel.clips import WORDS
 from windtunnel.settings import ROOT, run_directory
 from windtunnel.wav import wav_bytes
+
+pytestmark = pytest.mark.minutes(5)
 
 ENOUGH = 100  # suggestions
 TRAINER = "train_server.speech_commands.pytorch"
@@ -44,17 +45,10 @@ def platform(tmp_path_factory):
     place = tmp_path_factory.mktemp("speech")
     (place / "data" / "speech").mkdir(parents=True)
     (place / "data" / "speech" / "mini_speech_commands.zip").write_bytes(tones_archive())
-    before = os.environ.get("WINDTUNNEL_DATA")
-    os.environ["WINDTUNNEL_DATA"] = str(place / "data")
-    made = new_platform(place)
-    try:
-        made.windtunnel("up")
-        yield made
-    finally:
-        made.windtunnel("down")
-        os.environ.pop("WINDTUNNEL_DATA")
-        if before is not None:
-            os.environ["WINDTUNNEL_DATA"] = before
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("WINDTUNNEL_DATA", str(place / "data"))
+        with up(new_platform(place)) as made:
+            yield made
 
 
 @pytest.fixture(scope="module")
@@ -115,7 +109,7 @@ def users(channel):
         while not stop.is_set():
             for word, clip in enumerate(clips):
                 try:
-                    found = DLServerStub(channel).Infer(InferenceRequest(audio_samples=clip), timeout=10).label
+                    found = DLServerStub(channel).Infer(InferenceRequest(audio_samples=clip), timeout=PATIENCE).label
                 except grpc.RpcError as error:
                     found = error
                 if found != word:
@@ -138,7 +132,7 @@ def suggest(channel, seed, shift=0):
     """As many clips as have the model retrained; each is said to be the word that comes so many places after its own."""
     for number in range(ENOUGH):
         clip = tone(number % 8, seed + number).tolist()
-        DLServerStub(channel).Train(TrainingRequest(label=(number + shift) % 8, audio_samples=clip), timeout=30)
+        DLServerStub(channel).Train(TrainingRequest(label=(number + shift) % 8, audio_samples=clip), timeout=PATIENCE)
 
 
 def suggestions(channel, state):
@@ -147,24 +141,16 @@ def suggestions(channel, state):
 
 def asked(platform):
     """The runs that the server has asked for, the earliest first."""
-    log = (platform.settings.logs / "platform.log").read_text()
+    log = (platform.settings.logs / "speech.log").read_text()
     return re.findall(r"Airflow trains with the suggestions: run (\S+) of speech_commands", log)
 
 
 def kill_trainer(platform):
     """Kill the process that trains, once it has trained for an epoch."""
-
-    def training():
-        for process in platform.processes():
-            with suppress(psutil.Error):
-                if TRAINER in process.cmdline():
-                    return process
-        return None
-
-    wait_for(lambda: list(platform.settings.runs.glob("speech_commands/*/pytorch.partial/metrics.jsonl")), 120)
-    trainer = wait_for(training, 60)
+    wait_for(lambda: list(platform.settings.runs.glob("speech_commands/*/pytorch.partial/metrics.jsonl")))
+    trainer = wait_for(lambda: platform.processes(TRAINER))[0]
     trainer.kill()
-    psutil.wait_procs([trainer], timeout=10)
+    psutil.wait_procs([trainer], timeout=PATIENCE)
 
 
 def reports(platform):
@@ -178,28 +164,28 @@ def test_a_retraining_that_is_killed_costs_users_nothing_and_is_tried_again_late
         for _ in range(2):  # Airflow tries the task once more by itself
             kill_trainer(platform)
         (first,) = asked(platform)
-        wait_for(lambda: airflow.run("speech_commands", first).state == "failed", 120)
+        wait_for(lambda: airflow.run("speech_commands", first).state == "failed")
         assert len(suggestions(channel, "received")) == ENOUGH
         assert champion(channel) == 1
-        second = wait_for(lambda: asked(platform)[1:], 180)[0]
+        second = wait_for(lambda: asked(platform)[1:], RUN_PATIENCE)[0]
     began, again = (datetime.fromisoformat(each.removeprefix("manual__")) for each in (first, second))
     assert again - began >= timedelta(minutes=2)
 
 
 def test_suggestions_alone_have_the_model_retrained_and_replaced_while_it_answers(platform, channel):
     with users(channel):
-        wait_for(lambda: champion(channel) == 2, 240)
-        trained = wait_for(lambda: suggestions(channel, "trained"), 60)
+        wait_for(lambda: champion(channel) == 2, RUN_PATIENCE)
+        trained = wait_for(lambda: suggestions(channel, "trained"))
     assert len(trained) == ENOUGH
     wanted = f"{ENOUGH} new suggestions trained with, 0 of earlier runs, 0 rejected"
-    wait_for(lambda: any(wanted in text for text in reports(platform)), 60)
+    wait_for(lambda: any(wanted in text for text in reports(platform)))
 
 
 def test_suggestions_that_call_every_word_another_are_rejected_and_the_champion_stays(platform, channel):
     with users(channel):
         suggest(channel, 5000, shift=3)
-        poisoned = wait_for(lambda: suggestions(channel, "rejected"), 150)
-        wait_for(lambda: any("There was nothing new to train with: the model stays as it is." in text for text in reports(platform)), 60)
+        poisoned = wait_for(lambda: suggestions(channel, "rejected"), RUN_PATIENCE)
+        wait_for(lambda: any("There was nothing new to train with: the model stays as it is." in text for text in reports(platform)))
     assert len(poisoned) == ENOUGH
     assert all(each.reason.startswith("disagreement: version 2 hears ") for each in poisoned)
     assert champion(channel) == 2

@@ -14,10 +14,11 @@ from mlflow import MlflowClient
 
 from serving.server import Server
 from serving.servers import connect
-from tests.waiting import wait_for
+from tests.waiting import PATIENCE, wait_for
 from windtunnel.errors import WindtunnelError
 from windtunnel.ports import platform_ports
-from windtunnel.registry import RegisteredVersion, register
+from windtunnel.registered import RegisteredVersion
+from windtunnel.registry import register
 from windtunnel.run import Lineage
 from windtunnel.settings import ROOT, Settings
 from windtunnel.tracking import client
@@ -34,7 +35,11 @@ class House:
 
     @property
     def environment(self) -> dict[str, str]:
-        return os.environ | self.settings.variables | {"TF_CPP_MIN_LOG_LEVEL": "2", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+        return (
+            os.environ
+            | self.settings.variables
+            | {"TF_CPP_MIN_LOG_LEVEL": "2", "OMP_NUM_THREADS": "1", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "PYTHONPATH": str(ROOT)}
+        )
 
     @property
     def mlflow(self) -> MlflowClient:
@@ -43,15 +48,21 @@ class House:
     def server(self, name: str) -> Server:
         return connect(name, self.settings)
 
-    def start(self, name: str) -> None:
-        """Start `mlflow`, `torchserve` or `tfserving` and wait until it answers."""
+    def start(self, *names: str) -> None:
+        """Start what is named of `mlflow`, `torchserve` and `tfserving`, at once, and wait until all answer.
+
+        No thread may do that: a server ends with the thread that started it (PR_SET_PDEATHSIG).
+        """
         home = self.settings.home
         mlflow = ["-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(self.settings.mlflow_port), "--workers", "1"]
         mlflow += ["--backend-store-uri", f"sqlite:///{home}/mlflow.db", "--artifacts-destination", f"{home}/mlruns"]
-        command = [sys.executable, *(mlflow if name == "mlflow" else ["-m", f"serving.{name}.serve"])]
-        with (home / f"{name}.log").open("ab") as log:
-            self.processes[name] = subprocess.Popen(command, env=self.environment, cwd=home, stdout=log, stderr=log, start_new_session=True)
-        wait_for(lambda: self._answers(name), explain=lambda: (home / f"{name}.log").read_text()[-3000:])
+        for name in names:
+            command = [sys.executable, *(mlflow if name == "mlflow" else ["-m", f"serving.{name}.serve"])]
+            with (home / f"{name}.log").open("ab") as log:
+                arguments = {"cwd": home, "stdout": log, "stderr": log, "start_new_session": True}
+                self.processes[name] = subprocess.Popen(command, env=self.environment, **arguments)
+        for name in names:
+            wait_for(lambda name=name: self._answers(name), explain=lambda name=name: (home / f"{name}.log").read_text()[-3000:])
 
     def kill(self, name: str) -> None:
         """What `kill -9` does."""
@@ -62,8 +73,8 @@ class House:
         for process in self.processes.values():
             tree = psutil.Process(process.pid).children(recursive=True) if process.poll() is None else []
             process.terminate()
-            process.wait(timeout=20)
-            _, alive = psutil.wait_procs(tree, timeout=10)
+            process.wait(PATIENCE)
+            _, alive = psutil.wait_procs(tree, PATIENCE)
             assert not alive, f"{alive} outlived its server"
 
     def register(self, directory: Path) -> RegisteredVersion:
@@ -90,8 +101,7 @@ def house(tmp_path_factory):
     home = tmp_path_factory.mktemp("house")
     made = House(Settings(home=home, schedule=None, **platform_ports()))
     try:
-        for name in ("mlflow", "torchserve", "tfserving"):
-            made.start(name)
+        made.start("mlflow", "torchserve", "tfserving")
         yield made
     finally:
         made.stop()

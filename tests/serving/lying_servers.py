@@ -24,15 +24,15 @@ def label(number: int) -> tuple[int, bytes]:
 
 
 @contextmanager
-def http_server(answer: Answer, length: bool = True) -> Iterator[str]:
-    """Its URL; without `length` it does not say how long its answers are."""
+def http_server(answer: Answer, length: bool = True, seen: Callable[[bytes], None] = lambda body: None) -> Iterator[str]:
+    """Its URL; without `length` it does not say how long its answers are. `seen` gets the body of each request."""
     numbers = iter(range(1_000_000))
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
         def do_POST(self) -> None:
-            self.rfile.read(int(self.headers["Content-Length"]))
+            seen(self.rfile.read(int(self.headers["Content-Length"])))
             status, body = answer(next(numbers))
             self.send_response(status)
             if length:

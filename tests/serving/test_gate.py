@@ -3,7 +3,7 @@ from datetime import UTC, datetime
 import pytest
 
 from serving.gate import Verdict, judge, judge_speed, tabulate
-from windtunnel.registry import RegisteredVersion
+from windtunnel.registered import RegisteredVersion
 
 
 def version(number, accuracy, data="d" * 64):

@@ -1,4 +1,5 @@
 import io
+import json
 import struct
 import subprocess
 import sys
@@ -33,7 +34,7 @@ def test_a_grey_png_is_its_pixels(tmp_path):
     assert np.array_equal(images[0, :, :, 0], DIGIT)
 
 
-@pytest.mark.parametrize("size", [(28, 28), (56, 84), (20, 31), (1, 1)])
+@pytest.mark.parametrize("size", [(28, 28), (56, 84), (20, 31), (3, 2)])
 @pytest.mark.parametrize(("mode", "suffix"), [(mode, ".png") for mode in ("1", "L", "LA", "P", "RGB", "RGBA", "I;16")] + [("CMYK", ".JPG")])
 def test_a_picture_is_read_as_torchserves_handler_reads_it(tmp_path, mode, suffix, size):
     file = tmp_path / f"digit{suffix}"
@@ -41,6 +42,18 @@ def test_a_picture_is_read_as_torchserves_handler_reads_it(tmp_path, mode, suffi
     images = read_images(file)
     assert images.shape == (1, 28, 28, 1)
     assert np.array_equal(images[0], decode(file.read_bytes()))
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "npy", "JSON"])
+@pytest.mark.parametrize("name", ["digit.png", "digit.JPG", "digit.npy", "digit", "idx.txt", "7.gz"])
+def test_what_a_file_is_its_first_bytes_tell(tmp_path, kind, name):
+    body = {"npy": npy(DIGIT), "JSON": json.dumps(DIGIT.tolist()).encode()}.get(kind)
+    if body is None:
+        stream = io.BytesIO()
+        Image.fromarray(DIGIT).save(stream, kind)
+        body = stream.getvalue()
+    (tmp_path / name).write_bytes(body)
+    assert np.array_equal(read_images(tmp_path / name)[0], decode(body))
 
 
 @pytest.mark.parametrize("shape", [(28, 28), (28, 28, 1), (3, 28, 28), (3, 28, 28, 1)])
@@ -85,31 +98,33 @@ PROMISE = npy(np.zeros((2, 28, 28))).replace(b"(2, 28, 28)", b"(9999999,1)")
 @pytest.mark.parametrize(
     ("name", "content", "says"),
     [
-        ("a.png", png_of(8192, 4096), "has 8192×4096 pixels, more than 4194304: scale it down"),
+        ("a.png", png_of(8192, 4096), "the PNG is too large (8192x4096 pixels), 4194304 pixels are the most: scale it down"),
         ("a.png", PNG[:40], "cannot be decoded"),
-        ("a.png", b"", "cannot be decoded"),
-        ("a.png", b"GIF89a", "cannot be decoded"),
-        ("a.jpg", PNG, "cannot be decoded"),
-        ("a.npy", b"", "cannot be read"),
+        ("a.png", b"", "is empty: give a PNG, a JPEG, an .npy or an IDX file"),
+        ("a.png", b"GIF89a", "6 bytes that begin with b'GIF89a' are no PNG, JPEG"),
+        ("a.png", png_of(32, 32), "the PNG has one shade, 0"),
+        ("a.npy", b"", "is empty"),
         ("a.npy", npy(np.zeros((28, 28)))[:-8], "cannot be read"),
         ("a.npy", npy(np.array([{}]), allow_pickle=True), "cannot be read"),
         ("a.npy", PROMISE, "cannot be read"),
-        ("a.npy", npy(np.zeros((27, 28))), "has shape (27, 28): give (28,28)"),
-        ("a.npy", npy(np.zeros((0, 28, 28))), "has shape (0, 28, 28)"),
-        ("a.npy", npy(np.zeros((1025, 28, 28), np.uint8)), "has shape (1025, 28, 28)"),
-        ("a.npy", npy(np.full((28, 28), np.nan)), "has pixels from nan to nan"),
-        ("a.npy", npy(np.full((28, 28), 256)), "has pixels from 256 to 256"),
-        ("a.npy", npy(np.full((28, 28), "7")), "holds <U1, not numbers"),
+        ("a.npy", npy(np.zeros((27, 28))), "an array of shape (27, 28): send (28,28)"),
+        ("a.npy", npy(np.zeros((0, 28, 28))), "an array of shape (0, 28, 28)"),
+        ("a.npy", npy(np.zeros((1025, 28, 28), np.uint8)), "an array of shape (1025, 28, 28)"),
+        ("a.npy", npy(np.full((28, 28), np.nan)), "the pixels go from nan to nan"),
+        ("a.npy", npy(np.full((28, 28), 256)), "the pixels go from 256 to 256"),
+        ("a.npy", npy(np.full((28, 28), "7")), "the pixels are <U1, not numbers"),
         ("t10k-labels-idx1-ubyte", bytes([0, 0, 8, 1, 0, 0, 0, 1, 7]), "holds labels"),
-        ("x-idx3-ubyte", b"", "is not IDX images"),
-        ("a.txt", b"7", "is of no known kind"),
+        ("x-idx3-ubyte", b"\0\0\x08\x05", "is not IDX images"),
+        ("x-idx3-ubyte.gz", b"\x1f\x8b", "is truncated or is not gzip"),
+        ("a.txt", b"7", "1 bytes that begin with b'7' are no PNG"),
+        ("a.npy", npy(DIGIT / 255), "go from 0 to 1: send numbers from 0 to 255"),
     ],
 )
 def test_what_cannot_be_used_is_named(tmp_path, name, content, says):
     (tmp_path / name).write_bytes(content)
     with pytest.raises(WindtunnelError) as caught:
         read_images(tmp_path / name)
-    assert str(caught.value).startswith(f"{tmp_path / name} ")
+    assert str(caught.value).startswith((f"{tmp_path / name} ", f"{tmp_path / name}: "))
     assert says in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -119,6 +134,13 @@ def test_no_file(tmp_path):
         read_images(tmp_path / "digit.png")
     with pytest.raises(WindtunnelError, match="is not a file"):
         read_images(tmp_path)
+
+
+def test_a_file_too_large_to_hold_images_is_not_read(tmp_path):
+    with (tmp_path / "a.png").open("wb") as stream:
+        stream.truncate(1 << 40)
+    with pytest.raises(WindtunnelError, match=r"a\.png has 1099511627776 bytes, more than 67108864"):
+        read_images(tmp_path / "a.png")
 
 
 def test_reading_needs_no_framework():

@@ -4,7 +4,6 @@ import json
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -14,12 +13,19 @@ import torch_models
 from bad_versions import replaced, variant
 from safetensors.numpy import load_file
 
-from serving import audit
+from serving import audit, golden
 from serving.release import Cause, Release, reconcile_all
 from windtunnel.aliases import Aliases
 from windtunnel.errors import WindtunnelError
-from windtunnel.registry import fetch
+from windtunnel.registry import fetch, list_versions
 
+ROLLBACK = """
+import atexit, sys
+heavy = {"torch", "tensorflow", "airflow", "pandas", "sklearn"}
+atexit.register(lambda: print("imported:", sorted(heavy & set(sys.modules)), file=sys.stderr))
+from windtunnel.cli import main
+main()
+"""
 CAUSE = Cause("a test", "to see", "lenet5/manual__1")
 
 
@@ -82,28 +88,36 @@ def test_every_step_can_be_repeated(release, state, house):
     assert audit.read(house.settings.serving) == lines
 
 
-def test_a_rollback_takes_less_than_two_seconds_and_can_be_taken_back(release, state, house):
+def test_a_rollback_loads_nothing_and_can_be_taken_back(release, state, house):
+    """Neither does a server load a version nor the command a framework: what takes no second."""
     release.promote(1, CAUSE)
     release.promote(2, CAUSE)
-    took = []
-    for expected in (1, 2, 1, 2, 1):
-        start = time.monotonic()
+    for expected in (1, 2, 1):
         done = subprocess.run(
-            [sys.executable, "-c", "from windtunnel.cli import main; main()", "rollback", release.name, "--why", "it is a test", "--json"],
+            [sys.executable, "-c", ROLLBACK, "rollback", release.name, "--why", "it is a test", "--json"],
             env=house.environment,
             capture_output=True,
             text=True,
         )
-        took.append(time.monotonic() - start)
-        assert (done.returncode, done.stderr) == (0, "")
+        assert (done.returncode, done.stderr) == (0, "imported: []\n")
         assert json.loads(done.stdout)["version"] == expected
         assert answer(release) == expected
-    assert sorted(took)[2] < 2, took
+        assert state()[1].versions == {1, 2}
     assert state()[0] == {"champion": 1, "previous": 2}
     line = audit.read(house.settings.serving)[-1]
     assert (line["action"], line["model"], line["from_version"], line["to_version"]) == ("promote", release.name, 2, 1)
     assert line["why"] == "it is a test"
     assert line["who"]
+
+
+def test_the_registry_says_the_same_of_a_version_over_rest(release, house):
+    release.promote(2, CAUSE)
+    known = {version.version: version for version in list_versions(house.mlflow, release.name)}
+    assert "champion" in known[2].aliases
+    aliases = Aliases(house.settings)
+    assert {number: aliases.version(release.name, number) for number in known} == known
+    with pytest.raises(WindtunnelError, match=r"\b99\b.*`windtunnel models` lists what there is"):
+        aliases.version(release.name, 99)
 
 
 def test_what_a_rollback_needs_is_said(house, trained):
@@ -145,6 +159,18 @@ def test_a_champion_that_answers_wrong_makes_way_for_the_previous_one(release, s
     assert (state()[0]["champion"], state()[1].champion, answer(release)) == (1, 1, 1)
     assert bad not in release.server.published(release.name)
     assert audit.read(house.settings.serving)[-1]["action"] == "roll back"
+
+
+def test_a_champion_that_answers_late_stays(release, state, house, monkeypatch):
+    release.promote(1, CAUSE)
+    release.server.withdraw(release.name, 1)  # behind its back
+    monkeypatch.setattr(golden, "LATE_SECONDS", -1.0)  # of a machine that has no time for it
+    with pytest.raises(WindtunnelError, match=r"took .* in 3 tries, expected at most -1 s"):
+        release.promote(2, CAUSE)
+    changes, problems = reconcile_all(house.settings)
+    assert problems == []
+    assert f"{release.name} on {release.server.name}: users get version 1" in changes
+    assert (state()[0]["champion"], state()[1].champion, answer(release)) == (1, 1, 1)
 
 
 def other_golden(trained, release):
@@ -193,10 +219,8 @@ def test_a_version_that_turns_wrong_once_users_get_it_is_taken_back_by_itself(ho
 
     version = house.register(variant(trained("libtorch"), tmp_path / "turning", turn)).version
     release.verify(version)
-    start = time.monotonic()
     with pytest.raises(WindtunnelError, match=rf"version {version} on torchserve, asked over \w+ as users ask, answers logits "):
         release.promote(version, CAUSE)
-    assert time.monotonic() - start < 10
     golden = load_file(trained("libtorch") / "golden.safetensors")
     np.testing.assert_allclose(release.server.predict(release.name, golden["image"])["logits"], golden["logits"], rtol=1e-5, atol=1e-5)
     assert release.server.served(release.name).champion == before["champion"]
@@ -220,10 +244,24 @@ def test_a_changed_file_in_the_registry_is_never_served(release, state, house, t
     assert (state()[0]["champion"], state()[1].champion, answer(release)) == (1, 1, 1)
 
 
-def test_a_release_killed_at_any_step_is_mended_by_reconcile(release, state, house):
+@pytest.fixture
+def cut_off(release, house):
+    """Promotes version 2 in a process that is killed after so many steps; its status and the steps that it took."""
+    command = [sys.executable, str(Path(__file__).with_name("cut_off.py")), release.name, "2"]
+    with subprocess.Popen(command, env=house.environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as program:
+
+        def promote(step):
+            print(step, file=program.stdin, flush=True)
+            return json.loads(program.stdout.readline())
+
+        yield promote
+        program.stdin.close()
+
+
+def test_a_release_killed_at_any_step_is_mended_by_reconcile(release, state, house, cut_off):
     aliases = Aliases(house.settings)
-    step, ended = 0, None
-    while ended != 0:
+    step, status = 0, None
+    while status != 0:
         release.promote(1, CAUSE)
         for alias in ("previous", "challenger"):
             aliases.move(release.name, alias, None)
@@ -231,15 +269,13 @@ def test_a_release_killed_at_any_step_is_mended_by_reconcile(release, state, hou
         assert (state()[0], state()[1].versions) == ({"champion": 1}, {1})
 
         step += 1
-        command = [sys.executable, str(Path(__file__).with_name("cut_off.py")), release.name, "2", str(step)]
-        child = subprocess.run(command, env=house.environment, capture_output=True, text=True)
-        ended = child.returncode
-        assert ended in (0, -signal.SIGKILL), child.stderr
+        status, steps = cut_off(step).values()
+        assert status in (0, -signal.SIGKILL)
 
         assert reconcile_all(house.settings)[1] == []
         wanted, served = state()
-        assert served.versions == set(wanted.values()) == release.server.published(release.name), child.stdout
-        assert wanted["champion"] == served.champion == answer(release), child.stdout
-        assert not list(house.settings.serving.rglob("*.partial")), child.stdout
+        assert served.versions == set(wanted.values()) == release.server.published(release.name), steps
+        assert wanted["champion"] == served.champion == answer(release), steps
+        assert not list(house.settings.serving.rglob("*.partial")), steps
     assert step > 10
     assert wanted == {"champion": 2, "previous": 1}

@@ -34,7 +34,7 @@ def test_a_round_measures_every_server_at_every_concurrency(measured):
     stock = {(row["protocol"], row["concurrency"]): row["rates"][0] for row in rows if row["configuration"] == STOCK}
     for row in rows:
         (rate,) = row["rates"]
-        assert 10 < rate < 100_000  # the unit; how fast is for the benchmark to say
+        assert 0 < rate < 100_000  # the unit; how fast is for the benchmark to say
         assert row["ratio"] == pytest.approx(rate / stock[row["protocol"], row["concurrency"]])
     assert json.loads(json.dumps(rows)) == rows
     text = render(tabulate(rows, 1))

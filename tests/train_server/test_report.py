@@ -1,8 +1,10 @@
 import json
 import re
 import shutil
+from dataclasses import asdict
 from html.parser import HTMLParser
 
+import matplotlib.pyplot as plt
 import pytest
 from PIL import Image
 
@@ -10,13 +12,24 @@ from tests.benchmarks import benchmark, invalidate
 from tests.versions import make_version
 from train_server.figures import draw_run
 from train_server.page import page
+from train_server.parity import Check
+from train_server.plots import serving_plots
 from train_server.report import explain, summarise, tabulate, tabulate_serving
+from windtunnel.benchmark import Benchmark
 from windtunnel.files import write_json
 from windtunnel.run import Run
+from windtunnel.settings import Settings
+from windtunnel.spans import tell
 from windtunnel.spec import Spec
 from windtunnel.tables import render
 
 SPEC = Spec(dataset="mnist", mean=0.1307, std=0.3081, samples=60_000)
+TIMES = (1000.0, 1148.0)
+SPANS = """
+{"activity": "training", "started": 1010.0, "ended": 1040.0}
+{"activity": "training", "started": 1042.0, "ended": 1074.0}
+{"activity": "measuring", "started": 1085.5, "ended": 1140.5}
+"""
 
 
 @pytest.fixture
@@ -37,7 +50,7 @@ def run(tmp_path):
 
 
 def test_a_whole_run_lacks_nothing(run):
-    result = summarise(run)
+    result = summarise(run, *TIMES)
     assert result["missing"] == []
     assert result["parity"] == "passed"
     assert result["frameworks"]["pytorch"]["version"] == 4
@@ -45,7 +58,7 @@ def test_a_whole_run_lacks_nothing(run):
 
 
 def test_the_table_shows_each_version(run):
-    text = render(tabulate(summarise(run)))
+    text = render(tabulate(summarise(run, *TIMES)))
     assert "lenet5 on mnist: 60,000 images, 5 epochs, batch 64, threads 1" in text
     row = next(line for line in text.splitlines() if "lenet5-libtorch" in line)
     cells = [cell.strip() for cell in row.strip("│").split("│")]
@@ -55,26 +68,33 @@ def test_the_table_shows_each_version(run):
 def test_what_is_missing_is_named(run):
     run.registered("pytorch").unlink()
     run.certificate.unlink()
-    assert summarise(run)["missing"] == ["a registered version of pytorch", "a parity certificate that passed (it is missing)"]
+    assert summarise(run, *TIMES)["missing"] == ["a registered version of pytorch", "a parity certificate that passed (it is missing)"]
 
 
 def test_a_release_that_did_not_come_to_its_gate_is_missing(run):
     run.gate("pytorch").unlink()
-    assert summarise(run)["missing"] == ["a release of pytorch"]
+    assert summarise(run, *TIMES)["missing"] == ["a release of pytorch"]
 
 
 def test_a_failed_certificate_is_missing_its_pass(run):
     write_json(run.certificate, {"passed": False, "checks": []})
-    assert summarise(run)["missing"] == ["a parity certificate that passed (it failed)"]
+    assert summarise(run, *TIMES)["missing"] == ["a parity certificate that passed (it failed)"]
 
 
-def test_a_champion_is_shown_with_how_to_ask_it_and_a_challenger_with_why(run):
+@pytest.mark.parametrize(
+    ("dataset", "said"),
+    [("mnist", []), ("fashion_mnist", ["(the models know fashion_mnist; img/digit.png is of MNIST, and its label says nothing)"])],
+)
+def test_a_champion_is_shown_with_how_to_ask_it_and_a_challenger_with_why(run, dataset, said):
+    run.spec_file.write_text(SPEC.model_copy(update={"dataset": dataset}).model_dump_json())
     write_json(run.released("libtorch"), {"server": "torchserve", "example": "curl …"})
-    result = summarise(run)
+    result = summarise(run, *TIMES)
     assert [row["release"] for row in result["frameworks"].values()] == ["champion on torchserve", "challenger"]
-    assert explain(result, "windtunnel").splitlines() == [
+    assert explain(result, Settings(home=run.directory)).splitlines() == [
+        "in the project's folder, after `. .venv/bin/activate`:",
+        *said,
         "ask lenet5-libtorch:",
-        "  windtunnel predict lenet5-libtorch digit.png",
+        "  windtunnel predict lenet5-libtorch img/digit.png",
         "  curl …",
         "lenet5-pytorch version 4 stays challenger: it is worse",
     ]
@@ -117,7 +137,7 @@ def measured(run, curves):
 
 
 def test_the_page_has_every_plot_with_a_name_and_a_caption_and_asks_for_nothing(measured):
-    html = page(measured, summarise(measured))
+    html = page(measured, summarise(measured, *TIMES))
     shown = Page(html)
     plots = shown.all("svg")
     assert len(plots) == len(shown.all("figcaption")) == 9
@@ -134,24 +154,57 @@ def test_the_page_has_every_plot_with_a_name_and_a_caption_and_asks_for_nothing(
 
 
 def test_the_page_says_what_the_run_came_to(measured):
-    text = Page(page(measured, summarise(measured))).text
+    text = Page(page(measured, summarise(measured, *TIMES))).text
     for said in ("What the figures mean", "99.06%", "challenger: it is worse", "c0ffee", "a CPU, x86_64, threads 1", "no difference"):
         assert said in text
 
 
+def test_what_the_time_was_spent_on_is_in_seconds_and_percent(run):
+    run.spans.write_text(SPANS.lstrip())
+    result = summarise(run, *TIMES)
+    assert result["split"]["seconds"] == 148
+    assert result["split"]["parts"] == {
+        "training": {"seconds": 62, "percent": pytest.approx(41.89, abs=0.01)},
+        "measuring": {"seconds": 55, "percent": pytest.approx(37.16, abs=0.01)},
+        "orchestration": {"seconds": 31, "percent": pytest.approx(20.95, abs=0.01)},
+    }
+    said = "The run took 148 s: training 62 s (42 %), measuring 55 s (37 %), orchestration 31 s (21 %)."
+    assert tell(result["split"]) == f"{said}\n"
+    assert f"{said} Orchestration is everything that is neither training nor measuring." in Page(page(run, result)).text
+
+
+def test_a_run_whose_programs_noted_no_time_is_reported_without_a_split(run):
+    result = summarise(run, *TIMES)
+    assert result["split"] is None
+    assert tell(result["split"]) == ""
+    assert "The run took" not in Page(page(run, result)).text
+
+
 def test_an_invalid_row_has_a_sentence_instead_of_a_figure(measured):
-    html = page(measured, summarise(measured))
+    html = page(measured, summarise(measured, *TIMES))
     assert "invalid: 1 of 100 answers was &lt;wrong&gt;" in html
     assert html.count("×</text>") >= 2
-    text = tabulate_serving(summarise(measured))
+    text = tabulate_serving(summarise(measured, *TIMES))
     row = next(line for line in text.splitlines() if "lenet5-pytorch" in line and "rest" in line)
     assert [cell.strip() for cell in row.strip("│").split("│")] == ["lenet5-pytorch", "rest", "invalid"]
     assert "lenet5-pytorch over rest has no figure: 1 of 100 answers was <wrong>" in text
     assert max(map(len, text.splitlines()[:9])) < 80
 
 
+def test_the_certificate_on_the_page_says_what_was_found_and_what_chance_gives(run, curves):
+    checks = [
+        Check("test images that only one gets right", "libtorch, pytorch", 1400),
+        Check("difference of the test accuracies", "libtorch, pytorch", 0.04, 0.0178),
+    ]
+    write_json(run.certificate, {"passed": False, "checks": [asdict(check) | {"passed": check.passed} for check in checks]})
+    text = " ".join(Page(page(run, summarise(run, *TIMES))).text.split())
+    assert "test images that only one gets right libtorch, pytorch 1,400 difference" in text
+    assert "difference of the test accuracies libtorch, pytorch 0.04 at most 0.0178 missed" in text
+    assert "what chance makes of that: 99.9% of runs keep it." in text
+
+
 def test_a_run_that_was_not_measured_says_so(run, curves):
-    result = summarise(run)
+    result = summarise(run, *TIMES)
     assert result["benchmark"] is None
     assert tabulate_serving(result) == "Serving was not measured in this run.\n"
     shown = Page(page(run, result))
@@ -164,7 +217,7 @@ def test_a_benchmark_that_was_stopped_is_shown_as_far_as_it_came(run, curves):
     for row in result["rows"][5:]:
         invalidate(row, None)
     write_json(run.benchmark, result)
-    shown = Page(page(run, summarise(run)))
+    shown = Page(page(run, summarise(run, *TIMES)))
     assert "The benchmark was stopped before its end" in shown.text
     assert "not measured" in shown.text
     assert len(shown.all("svg")) == 9
@@ -175,9 +228,24 @@ def test_a_run_that_failed_before_it_trained_has_a_page_too(run):
         run.registered(framework).unlink()
         shutil.rmtree(run.version(framework))
     run.certificate.unlink()
-    text = Page(page(run, summarise(run))).text
+    text = Page(page(run, summarise(run, *TIMES))).text
     assert "This run is not whole. It lacks a registered version of libtorch, a registered version of pytorch, a parity" in text
     assert "No version was registered." in text
+
+
+@pytest.mark.parametrize(("floored", "drawn"), [((50,), ["50"]), ((), None)])
+def test_the_share_of_the_floor_is_drawn_where_it_was_measured(floored, drawn):
+    result = benchmark()
+    for row in result["rows"]:
+        if row["concurrency"] not in floored:
+            row |= {"floor": [], "share_of_floor": None}
+    plots = {plot.name: plot for plot in serving_plots(Benchmark.model_validate(result))}
+    assert ("share_of_floor" in plots) == bool(drawn)
+    if drawn:
+        figure, axes = plt.subplots()
+        plots["share_of_floor"].draw(axes)
+        assert [label.get_text() for label in axes.get_xticklabels()] == drawn
+        plt.close(figure)
 
 
 def test_the_plots_of_a_run_are_pictures_too(measured, tmp_path):

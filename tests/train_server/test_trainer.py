@@ -10,6 +10,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from tests.job import REPOSITORY, run, write_idx
+from tests.processes import started
 from train_server.train import PROGRAMS
 from train_server.trainer import load_conditions
 from windtunnel.errors import WindtunnelError
@@ -214,11 +215,12 @@ def test_an_export_that_answers_otherwise_is_refused(trained, framework, tmp_pat
 
 def test_a_killed_trainer_leaves_no_version_and_the_next_try_ends_right(make_job, framework, tmp_path):
     job, out = make_job(epochs=60), tmp_path / "out"
-    with subprocess.Popen(job.command(framework, out), cwd=REPOSITORY, stdout=subprocess.PIPE, text=True) as process:
+    with started(job.command(framework, out), cwd=REPOSITORY, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         for line in process.stdout:
             if line.startswith("epoch 2/"):
                 process.send_signal(signal.SIGKILL)
+        process.wait()
     assert process.returncode == -signal.SIGKILL
     assert not out.exists()
     partial = out.with_name("out.partial")

@@ -3,6 +3,8 @@ import threading
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler
 
+from tests.waiting import PATIENCE
+
 
 @dataclass
 class Request:
@@ -53,4 +55,4 @@ class Mirror:
             handler.wfile.write(bytes(2**20))
             request.sent += 2**20
         if self.stall_after:
-            self.resume.wait(60)
+            self.resume.wait(PATIENCE)

@@ -131,7 +131,9 @@ def tiny(project: Path, mirror: Mirror, tiny_set: Callable[[int], Files], monkey
     sets = {"mnist": tiny_set(1), "fashion_mnist": tiny_set(2)}
     for name, files in sets.items():
         folders = tuple(f"tiny-{folder}" for folder in KNOWN[name].folders)
-        monkeypatch.setitem(KNOWN, name, replace(KNOWN[name], files=digests(files), folders=folders, mirrors=(f"{mirror.url}{name}/",)))
+        monkeypatch.setitem(
+            KNOWN, name, replace(KNOWN[name], files=digests(files), folders=folders, layouts=(), mirrors=(f"{mirror.url}{name}/",))
+        )
     return sets
 
 
@@ -163,6 +165,69 @@ def test_the_first_complete_copy_is_used(tiny: dict[str, Files], project: Path, 
 def test_debians_name_of_the_folder_is_known_too(folder: str, tiny: dict[str, Files], project: Path) -> None:
     put(tiny["fashion_mnist"], project / "data" / folder)
     assert locate("fashion_mnist").directory == project / "data" / folder
+
+
+@pytest.mark.parametrize("below", ["", "MNIST", "MNIST/raw"], ids=["the root", "the set", "the folder of the files"])
+def test_what_torchvision_has_downloaded_is_found(
+    below: str, tiny: dict[str, Files], project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(tiny["mnist"], tmp_path / "torch" / "MNIST" / "raw")
+    put(tiny["mnist"], tmp_path / "torch" / "MNIST" / "raw", compressed=False)
+    monkeypatch.setitem(KNOWN, "mnist", replace(KNOWN["mnist"], layouts=("MNIST/raw",)))
+    monkeypatch.setenv("WINDTUNNEL_DATA", str(tmp_path / "torch" / below))
+    assert locate("auto").directory == tmp_path / "torch" / "MNIST" / "raw"
+
+
+def test_the_layouts_are_torchvisions() -> None:
+    assert KNOWN["mnist"].layouts == ("MNIST/raw",)
+    assert KNOWN["fashion_mnist"].layouts == ("FashionMNIST/raw",)
+
+
+@pytest.mark.parametrize("compressed", [True, False], ids=["gzipped", "plain"])
+@pytest.mark.parametrize("name", ["mnist", "fashion_mnist"])
+def test_the_files_by_kaggles_names_are_found_in_the_folder_itself(
+    name: str, compressed: bool, tiny: dict[str, Files], project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kaggle = {file.replace("-idx", ".idx"): content for file, content in tiny[name].items()}
+    put(kaggle, tmp_path / "archive", compressed)
+    monkeypatch.setenv("WINDTUNNEL_DATA", str(tmp_path / "archive"))
+    dataset = locate(name)
+    assert dataset.directory == tmp_path / "archive"
+    assert dataset.counts() == {"train": 300, "test": 20}
+
+
+def test_the_files_of_another_set_in_the_folder_itself_are_not_taken_for_it(
+    tiny: dict[str, Files], mirror: Mirror, project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(tiny["fashion_mnist"], tmp_path / "archive")
+    monkeypatch.setenv("WINDTUNNEL_DATA", str(tmp_path / "archive"))
+    assert locate("auto").name == "fashion_mnist"
+    (tmp_path / "archive" / f"{TEST_LABELS}.gz").write_bytes(b"no gzip")
+    with pytest.raises(DownloadError):
+        locate("fashion_mnist")
+
+
+def test_a_folder_that_holds_other_things_is_left_as_it_is(
+    tiny: dict[str, Files], mirror: Mirror, project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish(tiny, mirror)
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "a.jpg").touch()
+    monkeypatch.setenv("WINDTUNNEL_DATA", str(tmp_path / "photos"))
+    said: list[str] = []
+    assert locate("mnist", said.append).directory == project / "data" / "tiny-mnist"
+    assert said[0].startswith(f"{tmp_path / 'photos'} is not written into: it holds other things, and none of ")
+    assert [file.name for file in (tmp_path / "photos").iterdir()] == ["a.jpg"]
+
+
+@pytest.mark.parametrize("held", ["tiny-fashion_mnist", "speech", ".hidden", "lost+found"])
+def test_a_folder_for_data_sets_is_downloaded_into(
+    held: str, tiny: dict[str, Files], mirror: Mirror, project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish(tiny, mirror)
+    (tmp_path / "sets" / held).mkdir(parents=True)
+    monkeypatch.setenv("WINDTUNNEL_DATA", str(tmp_path / "sets"))
+    assert locate("mnist").directory == tmp_path / "sets" / "tiny-mnist"
 
 
 def test_every_file_is_verified(tiny: dict[str, Files], project: Path) -> None:

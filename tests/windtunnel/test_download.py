@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +12,7 @@ import httpx
 import pytest
 from loopback_mirror import Mirror
 
+from tests.waiting import PATIENCE, wait_for
 from windtunnel.download import DownloadError, Wanted, download, fetch
 from windtunnel.idx import MAX_BYTES, read_idx
 
@@ -108,10 +108,7 @@ def test_a_killed_process_leaves_a_part_that_the_next_one_continues(
     mirror.stall_after = 120_000
     process = in_another_process(large, mirror, tmp_path)
     try:
-        deadline = time.monotonic() + 30
-        while not (part.exists() and part.stat().st_size > 50_000):
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
+        wait_for(lambda: part.exists() and part.stat().st_size > 50_000)
     finally:
         process.send_signal(signal.SIGKILL)
         process.wait()
@@ -208,7 +205,7 @@ def test_an_endless_answer_is_broken_off(large: dict[str, bytes], mirror: Mirror
 def test_processes_that_download_at_once_take_turns(files: dict[str, bytes], mirror: Mirror, tmp_path: Path) -> None:
     mirror.publish(files)
     processes = [in_another_process(files, mirror, tmp_path) for _ in range(3)]
-    assert [process.wait(60) for process in processes] == [0, 0, 0]
+    assert [process.wait(PATIENCE) for process in processes] == [0, 0, 0]
     assert sorted(request.path for request in mirror.requests) == sorted(mirror.files)
     assert is_right(tmp_path, files)
 

@@ -44,3 +44,24 @@ def test_the_last_of_a_name_counts():
 def test_what_is_no_parameter_is_named(given, message):
     with pytest.raises(WindtunnelError, match=message):
         parse_params([given], SCHEMAS)
+
+
+@pytest.mark.parametrize("value", ["NaN", "Infinity", "-Infinity", "1e400", "[1, NaN]", '{"a": -1e999}'])
+@pytest.mark.parametrize("name", ["rate", "samples", "anything", "check"])
+def test_a_number_that_is_not_finite_is_named(name, value):
+    with pytest.raises(WindtunnelError) as caught:
+        parse_params([f"{name}={value}"], SCHEMAS)
+    assert str(caught.value) == f"--param {name}={value}: found a number that is not finite, expected one. Give a number such as 0.01"
+
+
+def test_such_a_word_is_text_where_text_is_wanted():
+    assert parse_params(["dataset=NaN", "frameworks=Infinity"], SCHEMAS) == {"dataset": "NaN", "frameworks": ["Infinity"]}
+
+
+def test_bytes_that_are_no_text_are_named():
+    with pytest.raises(WindtunnelError, match=r"--param 'dataset=\\udcff': found bytes that are not UTF-8, expected text"):
+        parse_params(["dataset=\udcff"], SCHEMAS)
+
+
+def test_brackets_without_end_are_text():
+    assert parse_params(["anything=" + "[" * 100_000], SCHEMAS) == {"anything": "[" * 100_000}

@@ -6,6 +6,8 @@ import time
 
 import psutil
 
+from tests.waiting import PATIENCE
+
 PARENT = """
 import subprocess, sys
 from windtunnel.process import die_with_parent
@@ -22,5 +24,5 @@ def test_a_child_ends_when_its_parent_is_killed():
         time.sleep(0.5)
         assert child.status() != psutil.STATUS_ZOMBIE
         os.kill(parent.pid, signal.SIGKILL)
-        psutil.wait_procs([child], timeout=10)
+        psutil.wait_procs([child], timeout=PATIENCE)
         assert not child.is_running() or child.status() == psutil.STATUS_ZOMBIE

@@ -1,23 +1,15 @@
 import pytest
-from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
 
 from tests.versions import make_version
 from windtunnel.errors import WindtunnelError
 from windtunnel.registry import fetch, get_version, list_versions, register, resolve
 from windtunnel.run import Lineage
 from windtunnel.spec import Spec
+from windtunnel.tracking import created_once
 
 SPEC = Spec(dataset="mnist", mean=0.1307, std=0.3081, samples=60_000)
 LINEAGE = Lineage(dag_id="lenet5", run_id="manual__1", git_commit="c0ffee", mlflow_run="parent", frameworks=("pytorch",))
-
-
-@pytest.fixture(scope="module")
-def mlflow(tmp_path_factory):
-    """A real MLflow store, in SQLite."""
-    place = tmp_path_factory.mktemp("mlflow")
-    client = MlflowClient(f"sqlite:///{place}/mlflow.db", f"sqlite:///{place}/mlflow.db")
-    client.create_experiment("lenet5", artifact_location=str(place / "artifacts"))
-    return client
 
 
 @pytest.fixture
@@ -97,3 +89,10 @@ def test_a_version_is_found_by_number_alias_or_name_alone(mlflow, log_version):
             resolve(mlflow, unknown)
     with pytest.raises(WindtunnelError, match="there is no version 99 of 'lenet5-pytorch'"):
         get_version(mlflow, "lenet5-pytorch", 99)
+
+
+def test_what_another_has_created_meanwhile_is_no_error_and_all_else_is(mlflow):
+    with created_once():
+        mlflow.create_experiment("lenet5")
+    with pytest.raises(MlflowException), created_once():
+        mlflow.create_experiment("")

@@ -62,12 +62,33 @@ def test_servers_with_hosts_of_their_own_are_found_there_and_published_on_one(mo
     assert (settings.tfserving_grpc, settings.published.tfserving_grpc) == ("tfserving:8500", "127.0.0.1:8500")
 
 
+HOSTS = [
+    *(("HOST", host) for host in ("::1", "[::1]", "127.0.0.300", "127.0.1", "1", "", "http://127.0.0.1", "a b", "a..b", "x" * 64)),
+    ("MLFLOW_HOST", "fe80::1"),
+    ("TORCHSERVE_MANAGEMENT_HOST", "300.1.1.1"),
+]
+
+
+@pytest.mark.parametrize("host", ["localhost", "10.0.0.1", "airflow-apiserver", "gpu1.example.org", "a_b", "1and1.example"])
+def test_a_host_is_a_name_or_an_ipv4_address(monkeypatch, host):
+    monkeypatch.setenv("WINDTUNNEL_HOST", host)
+    assert load_settings().host == host
+
+
 @pytest.mark.parametrize(
     ("name", "value", "found"),
     [
         ("WINDTUNNEL_AIRFLOW_PORT", "70000", "'70000'"),
         ("WINDTUNNEL_MLFLOW_PORT", "five", "'five'"),
         ("WINDTUNNEL_RUNTIME", "kubernetes", "'kubernetes'"),
+        *(
+            (f"WINDTUNNEL_{name}", host, f"expected a host name or an IPv4 address, such as 127.0.0.1 (found {host!r})")
+            for name, host in HOSTS
+        ),
+        ("WINDTUNNEL_HOME", "", "expected a folder (found '')"),
+        ("WINDTUNNEL_HOME", "~nobody-of-this-name/x", "expected a folder: Could not determine home directory"),
+        ("WINDTUNNEL_QUEUES", "{big", "expected JSON"),
+        ("WINDTUNNEL_QUEUES", '{"keras": "big"}', "'keras'"),
     ],
 )
 def test_a_wrong_value_is_named_with_its_variable(monkeypatch, name, value, found):

@@ -1,5 +1,6 @@
 import contextlib
 import io
+import struct
 import wave
 
 import numpy as np
@@ -59,6 +60,42 @@ def test_a_length_that_was_unknown_when_the_header_was_written_does_not_matter()
     name = b"LIST\x1a\0\0\0INFOISFT\x0e\0\0\0Lavf60.16.100\0"
     piped = b"RIFF\xff\xff\xff\xffWAVE" + content[12:36] + name + b"data\xff\xff\xff\xff" + content[44:]
     assert read_wav(piped).tolist() == list(range(1600))
+
+
+@pytest.mark.parametrize("riff", [0, 36, 0x7FFFFFFF, 0xFFFFFFFF])
+@pytest.mark.parametrize("data", [0, 0x7FFFFFDB, 0xFFFFFFFF])
+def test_sizes_that_a_recorder_could_not_go_back_to_do_not_matter(riff: int, data: int) -> None:
+    samples = [0, 0, 0, 0, *range(-800, 800)]
+    content = bytearray(wav_bytes(np.array(samples, np.int16)))
+    struct.pack_into("<I", content, 4, riff)
+    struct.pack_into("<I", content, 40, data)
+    assert read_wav(bytes(content)).tolist() == samples
+
+
+def test_a_title_behind_no_samples_is_not_sound() -> None:
+    title = b"LIST\x0e\0\0\0INFOINAM\x02\0\0\0a\0"
+    with pytest.raises(WindtunnelError, match="lasts 0 s"):
+        read_wav(recording(samples=0) + title)
+
+
+PCM, FLOAT = ("0100000000001000800000aa00389b71", "0300000000001000800000aa00389b71")
+
+
+def extensible(subformat: str, pcm: np.ndarray) -> bytes:
+    """WAVE_FORMAT_EXTENSIBLE, as ffmpeg and audio workstations write it."""
+    fmt = struct.pack("<HHIIHHHHI", 0xFFFE, 1, 16_000, 32_000, 2, 16, 22, 16, 4) + bytes.fromhex(subformat)
+    body = b"WAVE" + b"fmt " + struct.pack("<I", len(fmt)) + fmt + b"data" + struct.pack("<I", 2 * len(pcm)) + pcm.astype("<i2").tobytes()
+    return b"RIFF" + struct.pack("<I", len(body)) + body
+
+
+def test_the_extensible_form_of_integers_is_read() -> None:
+    pcm = np.arange(-800, 800, dtype=np.int16)
+    assert read_wav(extensible(PCM, pcm)).tolist() == pcm.tolist()
+
+
+def test_the_extensible_form_of_other_samples_is_refused() -> None:
+    with pytest.raises(WindtunnelError, match=r"is no WAV file of integers.*unknown"):
+        read_wav(extensible(FLOAT, np.zeros(1600, np.int16)))
 
 
 @given(st.data())

@@ -1,5 +1,4 @@
 import struct
-import time
 import tracemalloc
 import zipfile
 from contextlib import suppress
@@ -132,14 +131,12 @@ def test_a_bomb_that_lies_about_its_size_does_not_go_off(file: Path) -> None:
     content[start : start + 4] = struct.pack("<I", 32_044)
     file.write_bytes(content)
     tracemalloc.start()
-    began = time.monotonic()
     try:
         with pytest.raises(WindtunnelError, match="is truncated or is not a zip"):
             read_archive(file)
         assert tracemalloc.get_traced_memory()[1] < 16 * 2**20
     finally:
         tracemalloc.stop()
-    assert time.monotonic() - began < 5
 
 
 SMALL = zipped({name: wav(noise(seed, 8)) for seed, name in enumerate(recordings(("00b01445",)))})

@@ -17,7 +17,8 @@ import grpc
 from serving.speech.models import MODELS
 from serving.speech.protos.dlserver_pb2_grpc import DLServerStub
 from serving.speech.protos.speech_pb2_grpc import SpeechStub
-from tests.waiting import wait_for
+from tests.processes import started
+from tests.waiting import PATIENCE, wait_for
 from windtunnel.files import write_json
 from windtunnel.ports import free_ports
 from windtunnel.settings import ROOT
@@ -30,7 +31,7 @@ def in_loop(test: Callable[..., Awaitable[None]]) -> Callable[..., None]:
 
     @functools.wraps(test)
     def run(*arguments: Any, **fixtures: Any) -> None:
-        asyncio.run(asyncio.wait_for(test(*arguments, **fixtures), 60))
+        asyncio.run(asyncio.wait_for(test(*arguments, **fixtures), PATIENCE))
 
     return run
 
@@ -97,7 +98,7 @@ class SpeechServer:
         for channel in self.channels:
             channel.close()
         self.process.send_signal(signal.SIGTERM)
-        assert self.process.wait(timeout=20) == 0, self.log()
+        assert self.process.wait(PATIENCE) == 0, self.log()
 
 
 @contextmanager
@@ -106,14 +107,11 @@ def running(folder: Path, **changes: str) -> Iterator[SpeechServer]:
     port = free_ports(1)[0]
     (folder / "server.ini").write_text(ini(folder, f"127.0.0.1:{port}", **changes))
     command = [sys.executable, "-m", "serving.speech.serve", str(folder / "server.ini")]
-    with (folder / "log").open("w") as log:
-        environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-        process = subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=log, text=True)
-    server = SpeechServer(folder, port, process)
-    try:
-        wait_for(lambda: process.poll() is not None or "dlserver listens" in server.log(), 30, server.log)
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    with (folder / "log").open("w") as log, started(command, cwd=folder, env=environment, stdout=log, stderr=log, text=True) as process:
+        server = SpeechServer(folder, port, process)
+        wait_for(lambda: process.poll() is not None or "dlserver listens" in server.log(), explain=server.log)
         assert process.poll() is None, server.log()
         yield server
-    finally:
         if process.poll() is None:
             server.stop()

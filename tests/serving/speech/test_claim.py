@@ -13,6 +13,7 @@ from serving.speech.config import Config
 from serving.speech.journal import open_journal
 from serving.speech.models import MODELS
 from tests.serving.speech.speech_models import noise, tone, write_version
+from tests.waiting import PATIENCE
 from windtunnel.clips import as_clip, as_pcm
 from windtunnel.files import write_json
 from windtunnel.run import SKIPPED, Run
@@ -43,7 +44,7 @@ def run_of(settings, name="a"):
 
 def program(settings, verb, run, *flags, status=0):
     command = [sys.executable, "-m", "serving.speech.claim", verb, "--run", str(run.directory), *flags]
-    done = subprocess.run(command, cwd=ROOT, env=os.environ | settings.variables, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, cwd=ROOT, env=os.environ | settings.variables, capture_output=True, text=True, timeout=PATIENCE)
     assert done.returncode == status, done.stdout + done.stderr
     return done.stdout + done.stderr
 

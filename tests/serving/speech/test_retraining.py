@@ -13,7 +13,7 @@ def test_the_pause_doubles_after_each_failure_in_a_row(failures, minutes):
     assert pause(failures) == timedelta(minutes=minutes)
 
 
-@pytest.mark.parametrize("text", ["secret\n", '{"admin": "secret", "ann": "other"}'])
+@pytest.mark.parametrize("text", ["secret\n", '{"admin": "secret", "ann": "other"}', "\ufeffsecret\n"], ids=["text", "JSON", "mark"])
 def test_a_password_is_all_of_a_file_or_airflows_of_that_user(tmp_path, text):
     file = tmp_path / "password"
     file.write_text(text)
@@ -25,6 +25,9 @@ def test_a_password_that_is_not_there_is_said(tmp_path):
         read_password(None, "admin")
     with pytest.raises(WindtunnelError, match="nowhere cannot be read"):
         read_password(tmp_path / "nowhere", "admin")
+    (tmp_path / "picture").write_bytes(b"\x89PNG")
+    with pytest.raises(WindtunnelError, match="picture cannot be read"):
+        read_password(tmp_path / "picture", "admin")
     (tmp_path / "passwords").write_text('{"ann": "other"}')
     with pytest.raises(WindtunnelError, match="has no password of admin"):
         read_password(tmp_path / "passwords", "admin")

@@ -1,6 +1,5 @@
 import asyncio
 import threading
-import time
 from pathlib import Path
 
 import numpy as np
@@ -66,10 +65,8 @@ async def test_what_queued_is_computed_together(batcher: Batcher, slow: Slow) ->
 
 @in_loop
 async def test_a_clip_alone_waits_for_nobody(batcher: Batcher, slow: Slow) -> None:
-    start = time.monotonic()
     for number in range(8):
         assert (await batcher.hear(slow, tone(number))).logits.argmax() == number
-    assert time.monotonic() - start < 2
     assert slow.batches == [1] * 8
 
 

@@ -52,6 +52,17 @@ def test_what_is_wrong_is_named(tmp_path: Path, change: tuple[str, str], words: 
     assert words in str(caught.value)
 
 
+@pytest.mark.parametrize("mark", ["", "\ufeff"], ids=["plain", "byte order mark"])
+@pytest.mark.parametrize("comment", [";", "#", "; kept for {90} days", "# it's = [not] kept"], ids=["semicolon", "hash", "words", "signs"])
+def test_a_comment_behind_a_value_is_none_of_it(tmp_path: Path, comment: str, mark: str) -> None:
+    text = ini(tmp_path, "127.0.0.1:55221", InferUploadPath=f"  {comment}", ModelPath=f"a;b#c \t{comment}")
+    text = mark + "# A comment first\n" + text.replace("55221", f"55221 {comment}")
+    config = read_config(write(tmp_path, text))
+    assert config.infer_uploads is None, "no audio of users is kept"
+    assert config.model == Path("a;b#c").absolute()
+    assert config.endpoint == "127.0.0.1:55221"
+
+
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(WindtunnelError, match=r"none.ini cannot be read \(No such file"):
         read_config(tmp_path / "none.ini")

@@ -9,11 +9,15 @@ from pathlib import Path
 
 import grpc
 import hypothesis.strategies as some
+import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 
 from serving.speech.protos import dlserver_pb2, speech_pb2
 from tests.serving.speech.running_speech import SpeechServer, running
 from tests.serving.speech.speech_models import tone
+from tests.waiting import PATIENCE
+
+pytestmark = pytest.mark.minutes(1)
 
 SECONDS = float(os.environ.get("FUZZ_SECONDS", "5"))
 SERVICES = (dlserver_pb2.DESCRIPTOR.services_by_name["DLServer"], speech_pb2.DESCRIPTOR.services_by_name["Speech"])
@@ -51,7 +55,7 @@ requests = some.one_of(messages, some.binary(max_size=300), packed)
 
 def send(server: SpeechServer, method: str, request: bytes) -> grpc.StatusCode:
     """The status that a request ends with, sent as it is."""
-    call = server.channel.unary_stream(method)(request, timeout=20)
+    call = server.channel.unary_stream(method)(request, timeout=PATIENCE)
     with contextlib.suppress(grpc.RpcError):
         for _ in call:
             pass
@@ -78,5 +82,5 @@ def test_nothing_that_is_sent_ends_the_server(version: Path, tmp_path: Path) -> 
         deadline = time.monotonic() + SECONDS
         while time.monotonic() < deadline:
             fuzzer(server, deadline)()
-        assert server.old.Infer(dlserver_pb2.InferenceRequest(audio_samples=tone(3).tolist()), timeout=10).label == 3
+        assert server.old.Infer(dlserver_pb2.InferenceRequest(audio_samples=tone(3).tolist()), timeout=PATIENCE).label == 3
         assert "Traceback" not in server.log()

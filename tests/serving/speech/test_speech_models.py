@@ -11,6 +11,7 @@ import pytest
 from serving.speech.models import MODELS, Models
 from tests.serving.speech.running_speech import in_loop
 from tests.serving.speech.speech_models import write_version
+from tests.waiting import PATIENCE
 from windtunnel.files import write_json
 
 
@@ -119,6 +120,6 @@ async def test_what_is_written_is_followed(folder: Path) -> None:
 
     task = asyncio.ensure_future(models.follow(changed))
     want(folder, 4, 4)
-    await asyncio.wait_for(changes.wait(), 10)
+    await asyncio.wait_for(changes.wait(), PATIENCE)
     assert state(models) == (4, [4], [])
     task.cancel()

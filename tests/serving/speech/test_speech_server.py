@@ -14,7 +14,10 @@ from serving.servers import connect, server_of
 from serving.speech.protos.dlserver_pb2 import InferenceRequest
 from tests.serving.speech.running_speech import running
 from tests.serving.speech.speech_models import tone, write_version
+from tests.waiting import PATIENCE
 from windtunnel.settings import Settings
+
+pytestmark = pytest.mark.minutes(1)
 
 NAME = "speech-commands"
 
@@ -89,7 +92,7 @@ def test_no_user_notices_a_switch(served, versions):
     def ask(_):
         request = InferenceRequest(audio_samples=tone(3).tolist())
         while not stop.is_set():
-            answers.append(server.old.Infer(request, timeout=5).label)
+            answers.append(server.old.Infer(request, timeout=PATIENCE).label)
 
     with ThreadPoolExecutor(4) as users:
         asking = [users.submit(ask, number) for number in range(4)]

@@ -25,7 +25,7 @@ from serving.speech.protos.speech_pb2 import (
 )
 from tests.serving.speech.running_speech import DIRECT, SpeechServer, running
 from tests.serving.speech.speech_models import noise, tone, write_version
-from tests.waiting import wait_for
+from tests.waiting import PATIENCE, wait_for
 from windtunnel.clips import WORDS, as_pcm
 from windtunnel.settings import ROOT
 
@@ -163,7 +163,7 @@ def test_as_many_as_a_message_holds_are_taken_back_at_once(speech_server: Speech
     speech_server.old.Train(TrainingRequest(label=5, audio_samples=tone(5, 0.321).tolist()))
     everything = UndoSuggestionsRequest(ids=range(600_000))
     assert everything.ByteSize() > 1_700_000
-    assert 5 in {each.label for each in speech_server.new.UndoSuggestions(everything, timeout=15).suggestions}
+    assert 5 in {each.label for each in speech_server.new.UndoSuggestions(everything, timeout=PATIENCE).suggestions}
 
 
 def test_labels_model_health_and_reflection(speech_server: SpeechServer) -> None:
@@ -181,7 +181,7 @@ def test_a_client_made_afresh_from_the_old_protocol(speech_server: SpeechServer,
     """In a process of its own, that knows nothing of the project."""
     proto = ROOT / "serving" / "speech" / "protos" / "dlserver.proto"
     command = [sys.executable, "-m", "grpc_tools.protoc", f"-I{proto.parent}", "--python_out=.", "--grpc_python_out=.", proto.name]
-    subprocess.run(command, cwd=tmp_path, check=True, timeout=60)
+    subprocess.run(command, cwd=tmp_path, check=True, timeout=PATIENCE)
     (tmp_path / "client.py").write_text(
         "import sys, grpc, dlserver_pb2 as messages, dlserver_pb2_grpc as stubs\n"
         "stub = stubs.DLServerStub(grpc.insecure_channel(sys.argv[1], [('grpc.enable_http_proxy', 0)]))\n"
@@ -191,7 +191,7 @@ def test_a_client_made_afresh_from_the_old_protocol(speech_server: SpeechServer,
     )
     client = [sys.executable, "-P", "-c", "import sys; sys.path.insert(0, '.'); exec(open('client.py').read())", speech_server.address]
     samples = " ".join(map(str, as_pcm(tone(4, 0.17)).tolist()))
-    done = subprocess.run(client, cwd=tmp_path, input=samples, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(client, cwd=tmp_path, input=samples, capture_output=True, text=True, timeout=PATIENCE)
     assert (done.stdout.strip(), done.returncode) == ("RIGHT", 0), done.stderr
 
 
@@ -212,7 +212,7 @@ def test_tokens_limits_and_kept_audio(version: Path, tmp_path: Path) -> None:
         refused(Code.UNAUTHENTICATED, "the token is missing or unknown", lambda: server.old.Infer(request))
         refused(Code.UNAUTHENTICATED, "the token", lambda: server.old.Infer(request, metadata=[("authorization", "Bearer secret-3")]))
         assert server.old.Infer(request, metadata=phone).label == 2
-        wait_for(lambda: [file.name[37:] for file in (tmp_path / "heard").iterdir()] == ["left.wav"], 10)
+        wait_for(lambda: [file.name[37:] for file in (tmp_path / "heard").iterdir()] == ["left.wav"])
 
         for word in (0, 1):
             server.old.Train(TrainingRequest(label=word, audio_samples=tone(word).tolist()), metadata=phone)
@@ -244,10 +244,10 @@ def test_without_a_model_suggestions_are_taken_until_one_is_published(tmp_path: 
         assert health.Check(health_pb2.HealthCheckRequest()).status == health_pb2.HealthCheckResponse.NOT_SERVING
         server.old.Train(TrainingRequest(label=2, audio_samples=request.audio_samples))
         server.want(4, 4)
-        wait_for(lambda: server.new.GetModel(GetModelRequest()).refused, 10)
+        wait_for(lambda: server.new.GetModel(GetModelRequest()).refused)
         refused(Code.UNAVAILABLE, "version 4 was refused: ", lambda: server.old.Infer(request))
         server.want(3, 3)
-        wait_for(lambda: health.Check(health_pb2.HealthCheckRequest()).status == health_pb2.HealthCheckResponse.SERVING, 10)
+        wait_for(lambda: health.Check(health_pb2.HealthCheckRequest()).status == health_pb2.HealthCheckResponse.SERVING)
         assert server.old.Infer(request).label == 2
         assert server.new.Recognize(RecognizeRequest(pcm=pcm(tone(2)), model_version=3)).model_version == 3
 
@@ -260,13 +260,13 @@ def test_versions_are_swapped_without_a_failure(tmp_path: Path) -> None:
         request = InferenceRequest(audio_samples=tone(2).tolist())
 
         def ask(_: int) -> int:
-            return server.old.Infer(request, timeout=10).label
+            return server.old.Infer(request, timeout=PATIENCE).label
 
         assert {*pool.map(ask, range(50))} == {5}
         asked = pool.map(ask, range(2000))
         for champion in (4, 3, 4):
             server.want(champion, 3, 4)
-            wait_for(lambda champion=champion: server.new.GetModel(GetModelRequest()).champion == champion, 10)
+            wait_for(lambda champion=champion: server.new.GetModel(GetModelRequest()).champion == champion)
         assert {*asked} == {5, 6}
         assert {*pool.map(ask, range(50))} == {6}
 
@@ -281,5 +281,5 @@ def test_tls(version: Path, tmp_path: Path) -> None:
         options = [*DIRECT, ("grpc.ssl_target_name_override", "localhost")]
         with grpc.secure_channel(server.address, trusted, options) as channel:
             infer = channel.unary_unary("/info.shenghaoyang.ntu.ntu_iot.dlserver.DLServer/Infer")
-            assert infer(InferenceRequest(audio_samples=tone(7).tolist()).SerializeToString(), timeout=10) == b"\x08\x07"
-        refused(Code.UNAVAILABLE, "", lambda: server.old.Infer(InferenceRequest(audio_samples=[1]), timeout=10))
+            assert infer(InferenceRequest(audio_samples=tone(7).tolist()).SerializeToString(), timeout=PATIENCE) == b"\x08\x07"
+        refused(Code.UNAVAILABLE, "", lambda: server.old.Infer(InferenceRequest(audio_samples=[1]), timeout=PATIENCE))

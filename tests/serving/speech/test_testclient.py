@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
@@ -17,6 +16,7 @@ from serving.speech.protos.dlserver_pb2_grpc import DLServerServicer, add_DLServ
 from serving.speech.protos.speech_pb2 import ListSuggestionsRequest
 from tests.serving.speech.running_speech import SpeechServer
 from tests.serving.speech.speech_models import tone
+from tests.waiting import PATIENCE
 from windtunnel.clips import as_pcm
 from windtunnel.ports import free_ports
 from windtunnel.settings import ROOT
@@ -67,7 +67,7 @@ def run_client(*arguments: str, recording: bytes = CLIP) -> tuple[int, str, str]
     """Exit status, standard output and standard error of the command."""
     command = [sys.executable, "-m", "serving.speech.testclient", *arguments]
     environment = os.environ | {"PYTHONPATH": str(ROOT), "http_proxy": "http://127.0.0.1:1"}
-    done = subprocess.run(command, input=recording, env=environment, capture_output=True, timeout=60)
+    done = subprocess.run(command, input=recording, env=environment, capture_output=True, timeout=PATIENCE)
     return done.returncode, done.stdout.decode(), done.stderr.decode()
 
 
@@ -99,7 +99,7 @@ def test_what_is_no_recording_is_not_sent(recorder: Recorder) -> None:
 def test_what_never_ends_is_not_read_for_ever(recorder: Recorder) -> None:
     with open("/dev/zero", "rb") as zeros:
         command = [sys.executable, "-m", "serving.speech.testclient", recorder.address]
-        done = subprocess.run(command, stdin=zeros, cwd=ROOT, capture_output=True, timeout=60)
+        done = subprocess.run(command, stdin=zeros, cwd=ROOT, capture_output=True, timeout=PATIENCE)
     assert done.returncode == 1
     assert done.stderr.startswith(b"error: the recording is no WAV file")
 
@@ -113,9 +113,7 @@ def test_what_the_server_refuses_is_said(recorder: Recorder, arguments: tuple[st
 
 def test_a_server_that_is_down_is_said() -> None:
     (port,) = free_ports(1)
-    began = time.monotonic()
     status, out, error = run_client(f"127.0.0.1:{port}")
-    assert time.monotonic() - began < 8
     assert (status, out, error.count("\n")) == (1, "", 1)
     assert f"error: 127.0.0.1:{port} cannot answer now (" in error
     assert "refused" in error

@@ -240,7 +240,8 @@ def test_the_example_can_be_typed(server, model, publish, directories, tmp_path)
     publish(1)
     server.promote(model, 1)
     image = load_file(directories[1] / "golden.safetensors")["image"][:1]
-    Image.fromarray(image[0, :, :, 0].astype(np.uint8)).save(tmp_path / "digit.png")
+    (tmp_path / "img").mkdir()
+    Image.fromarray(image[0, :, :, 0].astype(np.uint8)).save(tmp_path / "img" / "digit.png")
     environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "no_proxy": "127.0.0.1"}
     done = subprocess.run(["bash", "-c", server.example(model)], cwd=tmp_path, env=environment, capture_output=True, text=True)
     outputs = json.loads(done.stdout)["outputs"]
@@ -253,7 +254,7 @@ def test_refusals_name_model_version_and_reason(server, model, publish):
         server.promote(model, 7)
     image = np.zeros((1, 28, 28, 1), np.float32)
     for protocol in PROTOCOLS:
-        with pytest.raises(ServerError, match=rf"Servable not found for request: Specific\({model}.*, 7\)"):
+        with pytest.raises(ServerError, match=f"{model} version 7 is not loaded on tfserving"):
             server.predict(model, image, 7, protocol)
         with pytest.raises(ServerError) as caught:
             server.predict(model, image[:, :14], 1, protocol)

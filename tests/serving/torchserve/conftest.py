@@ -12,7 +12,7 @@ from running_torchserve import START, Running, answers
 
 from serving.torchserve.config import TUNED
 from serving.torchserve.server import TorchServe
-from tests.waiting import wait_for
+from tests.waiting import PATIENCE, wait_for
 from windtunnel.ports import platform_ports
 from windtunnel.settings import ROOT, Settings
 
@@ -42,7 +42,7 @@ def start_torchserve() -> Iterator[Callable[..., Running]]:
     for running in started:
         running.process.terminate()
     for running in started:
-        running.process.wait(30)
+        running.process.wait(PATIENCE)
 
 
 @pytest.fixture(scope="session")

@@ -18,6 +18,7 @@ from serving.server import ServerError, Version
 from serving.torchserve.server import TorchServe
 from serving.torchserve.stubs import PredictionsRequest, predictions
 from serving.torchserve.tokens import authorization
+from tests.waiting import PATIENCE
 from windtunnel.settings import Settings
 
 START = """
@@ -55,11 +56,11 @@ class Running:
         """The same over gRPC, read."""
         request = PredictionsRequest(model_name=name, input={"data": body})
         metadata = tuple(authorization(token or self.server.tokens.get("inference")).items())
-        return json.loads(predictions(self.channel)(request, timeout=10, metadata=metadata).prediction)
+        return json.loads(predictions(self.channel)(request, timeout=PATIENCE, metadata=metadata).prediction)
 
     @cached_property
     def client(self) -> httpx.Client:
-        return httpx.Client(base_url=self.server.inference, verify=False, trust_env=False, timeout=10)
+        return httpx.Client(base_url=self.server.inference, verify=False, trust_env=False, timeout=PATIENCE)
 
     @cached_property
     def channel(self) -> grpc.Channel:

@@ -18,7 +18,7 @@ from running_torchserve import ended
 from serving.server import PROTOCOLS, Served
 from serving.torchserve.config import find_java, folders, java_release
 from serving.torchserve.tokens import authorization
-from tests.waiting import wait_for
+from tests.waiting import PATIENCE, wait_for
 from windtunnel.errors import WindtunnelError
 from windtunnel.ports import platform_ports
 from windtunnel.settings import ROOT, Settings
@@ -74,14 +74,14 @@ def test_it_ends_with_who_started_it(tmp_path):
 
 def test_a_port_that_is_taken_is_said(torchserve, tmp_path):
     settings = torchserve.settings.model_copy(update={"home": tmp_path})
-    done = subprocess.run(SERVE, env=os.environ | settings.variables, cwd=ROOT, capture_output=True, timeout=60)
+    done = subprocess.run(SERVE, env=os.environ | settings.variables, cwd=ROOT, capture_output=True, timeout=PATIENCE)
     assert done.returncode != 0
     assert b"Failed to bind to address" in done.stderr
 
 
 def test_a_second_one_in_the_same_folder_is_refused_and_does_no_harm(torchserve):
     models = sorted(torchserve.server.folders.models.iterdir())
-    done = subprocess.run(SERVE, env=os.environ | torchserve.settings.variables, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(SERVE, env=os.environ | torchserve.settings.variables, cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE)
     assert done.returncode == 1
     assert "error: another TorchServe runs in" in done.stderr
     assert models

@@ -4,7 +4,6 @@ import io
 import json
 import socket
 import struct
-import time
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 
@@ -57,9 +56,7 @@ BAD = {
 @pytest.mark.parametrize("kind", BAD)
 def test_a_bad_request_gets_a_400_and_a_sentence_over_rest(torchserve, kind):
     body, reason = BAD[kind]
-    start = time.monotonic()
     reply = torchserve.post(NAME, body, content_type="application/json")  # whatever the client calls it
-    assert time.monotonic() - start < 1
     assert reply.status_code == 400
     assert reason in reply.json()["message"]
 
@@ -68,10 +65,8 @@ def test_a_bad_request_gets_a_400_and_a_sentence_over_rest(torchserve, kind):
 def test_a_bad_request_gets_invalid_argument_and_a_sentence_over_grpc(torchserve, kind):
     body, reason = BAD[kind]
     torchserve.call(NAME, bytes(784))  # the channel is open
-    start = time.monotonic()
     with pytest.raises(grpc.RpcError) as raised:
         torchserve.call(NAME, body)
-    assert time.monotonic() - start < 1
     assert raised.value.code() == grpc.StatusCode.INVALID_ARGUMENT
     assert reason in raised.value.details()
 
@@ -106,25 +101,21 @@ def test_a_bad_request_does_not_spoil_the_batch_it_is_in(torchserve, golden):
             np.testing.assert_allclose(reply.json()["predictions"][0]["logits"], golden["logits"][index % 32], rtol=1e-5, atol=1e-5)
 
 
-def test_a_body_of_100_mb_is_refused_at_once(torchserve):
-    start = time.monotonic()
+def test_a_body_of_100_mb_is_refused_before_it_comes(torchserve):
     with socket.create_connection(("127.0.0.1", torchserve.settings.torchserve_inference_port)) as connection:
         token = torchserve.server.tokens.get("inference")
         connection.sendall(
             f"POST /predictions/{NAME} HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {token}\r\nContent-Length: {LARGE}\r\n\r\n".encode()
         )
         assert connection.recv(100).startswith(b"HTTP/1.1 413 ")
-    assert time.monotonic() - start < 1
 
 
-def test_a_body_of_100_mb_is_refused_at_once_over_grpc(torchserve):
+def test_a_body_of_100_mb_is_refused_over_grpc(torchserve):
     body = bytes(LARGE)
-    start = time.monotonic()
     with pytest.raises(grpc.RpcError) as raised:
         torchserve.call(NAME, body)
     # TorchServe says the former and closes the stream; while the client still sends, the latter may be what it sees.
     assert raised.value.code() in (grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.CANCELLED)
-    assert time.monotonic() - start < 5  # most of it is the client's, which serialises the body first
     assert torchserve.call(NAME, bytes(784))["version"] == 1
 
 
@@ -191,3 +182,35 @@ def test_metrics_are_on_a_socket_of_their_own(torchserve):
     transport = httpx.HTTPTransport(uds=str(torchserve.server.folders.temporary / "metrics.sock"))
     with httpx.Client(transport=transport) as client:
         assert f'ts_inference_requests_total{{model_name="{NAME}"' in client.get("http://localhost/metrics").text
+
+
+def parts(torchserve, files):
+    return httpx.post(
+        f"{torchserve.server.inference}/predictions/{NAME}",
+        files=files,
+        headers=authorization(torchserve.server.tokens.get("inference")),
+        trust_env=False,
+    )
+
+
+def test_two_pictures_in_a_form_are_refused_and_other_fields_are_not(torchserve, golden):
+    first, second = png(golden["image"][0]), golden["image"][1]
+    for other in (npy(second), png(second)[:200], json.dumps(second.tolist()).encode()):
+        reply = parts(torchserve, {"a": first, "b": other})
+        assert reply.status_code == 400
+        assert reply.json()["message"] == "the form has 2 pictures, a, b: send one picture a request, or an .npy of many"
+    assert parts(torchserve, {"data": first, "note": b"a seven"}).json()["label"] == golden["logits"][0].argmax()
+
+
+@pytest.mark.parametrize("form", ["JSON", "pixels", "field"])
+def test_what_curl_sends_as_a_form_is_answered_with_the_cause(torchserve, golden, form):
+    """TorchServe takes a form apart before a handler sees it, and answers one that cannot be taken apart, of a PNG say, with a 500."""
+    image = golden["image"][0]
+    body = {"JSON": json.dumps(image.tolist()).encode(), "pixels": b"\7" * 784, "field": b"data=hello"}[form]
+    reply = torchserve.post(NAME, body, content_type="application/x-www-form-urlencoded")
+    assert reply.status_code == 400
+    cause, _, step = reply.json()["message"].partition(": ")
+    assert cause.startswith("the body came as a form (application/x-www-form-urlencoded), as curl -d and --data-binary send it")
+    assert step.startswith("send it with -T FILE, or add -H 'Content-Type: application/octet-stream'; found: ")
+    named = torchserve.post(NAME, b"data=" + json.dumps(image.tolist()).encode(), content_type="application/x-www-form-urlencoded")
+    assert named.json()["label"] == golden["logits"][0].argmax(), "a form with a field that holds the pixels is a request as others are"

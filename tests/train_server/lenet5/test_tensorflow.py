@@ -68,6 +68,22 @@ def test_litert_answers_any_number_of_images(lite, golden, count):
         assert np.abs(output - wanted[name]).max() <= 1e-5
 
 
+@pytest.mark.parametrize("form", ["SavedModel", "LiteRT"])
+@pytest.mark.parametrize("pixel", [np.nan, np.inf, -np.inf], ids=["NaN", "infinity", "minus infinity"])
+def test_an_image_that_holds_no_numbers_gets_none_and_the_others_theirs(serve, lite, golden, form, pixel):
+    """TensorFlow's max-pooling and ReLU drop NaN: ten probabilities would come back, as of a digit."""
+    images = golden["image"][:8].copy()
+    images[2, 14, 14] = images[5] = pixel
+    if form == "SavedModel":
+        outputs = {name: output.numpy() for name, output in serve(image=tf.constant(images)).items()}
+    else:
+        outputs = Interpreter(str(lite)).get_signature_runner("serving_default")(image=images)
+    for name in ("logits", "probabilities"):
+        assert np.isnan(outputs[name][[2, 5]]).all()
+        rest = [0, 1, 3, 4, 6, 7]
+        assert np.abs(outputs[name][rest] - golden[name][rest]).max() <= 1e-5
+
+
 def test_litert_has_the_signature_where_tensorflow_serving_reads_it(lite):
     model = flatbuffer_utils.read_model(str(lite))
     (buffer,) = (metadata.buffer for metadata in model.metadata if metadata.name == b"signature_defs_metadata")

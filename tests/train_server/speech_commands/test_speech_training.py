@@ -12,6 +12,8 @@ from windtunnel.registry import registered_name
 from windtunnel.speech import read_recognizer
 from windtunnel.tables import render
 
+pytestmark = pytest.mark.minutes(1)
+
 
 def ask(version, audio):
     session = onnxruntime.InferenceSession(version / "model.onnx")

@@ -10,6 +10,8 @@ from windtunnel.clips import WORDS
 from windtunnel.manifest import verify_version
 from windtunnel.settings import ROOT
 
+pytestmark = pytest.mark.minutes(1)
+
 NOTEBOOK = ROOT / "notebooks/speech_commands_training.ipynb"
 PLOTS = 1 + 4 + 1 + 1  # clips, what it has learned, how sure it is, mistakes
 SHORT = {"epochs": 4, "batch_size": 16, "out": "trained"}

@@ -10,6 +10,7 @@ from embedded_server import config_text
 from identity_model import write_json_types
 from rest_api import RestApi, rest_api
 
+from tests.waiting import PATIENCE
 from windtunnel.settings import ROOT
 
 
@@ -19,7 +20,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("models")
     environment = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"}
     program = ROOT / "tests" / "serving" / "tfserving" / "embedded" / "embedded_models.py"
-    subprocess.run([sys.executable, program, directory], env=environment, check=True, capture_output=True, timeout=300)
+    subprocess.run([sys.executable, program, directory], env=environment, check=True, capture_output=True, timeout=PATIENCE)
     return directory
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import psutil
 
 from serving.tfserving.protos import messages_alone
+from tests.waiting import PATIENCE
 from windtunnel.ports import free_ports
 from windtunnel.settings import ROOT
 
@@ -27,7 +28,7 @@ with messages_alone():
 
     from serving.tfserving.embedded.tensors import fill_proto, to_array
 
-TIMEOUT = 20.0
+TIMEOUT = PATIENCE
 UNLIMITED = [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1)]
 
 
@@ -50,7 +51,7 @@ class EmbeddedServer:
         self.models = model_service_pb2_grpc.ModelServiceStub(self.channel)
         if self._wait:
             try:
-                grpc.channel_ready_future(self.channel).result(timeout=60)
+                grpc.channel_ready_future(self.channel).result(timeout=PATIENCE)
             except grpc.FutureTimeoutError:
                 self.__exit__(None, None, None)
                 raise AssertionError(f"the server does not answer: {self.log}") from None
@@ -62,7 +63,7 @@ class EmbeddedServer:
         self.channel.close()
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
-        assert self.process.wait(timeout=10) in (0, 1), self.log
+        assert self.process.wait(timeout=PATIENCE) in (0, 1), self.log
 
     @property
     def log(self) -> str:

@@ -1,6 +1,5 @@
 """The embedded server's REST API as a process."""
 
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ import httpx
 import psutil
 from embedded_server import EmbeddedServer
 
+from tests.waiting import PATIENCE, wait_for
 from windtunnel.ports import free_ports
 
 
@@ -25,7 +25,7 @@ class RestApi:
         return f"http://127.0.0.1:{self.port}"
 
     def client(self) -> httpx.Client:
-        return httpx.Client(base_url=self.url, timeout=30, trust_env=False)
+        return httpx.Client(base_url=self.url, timeout=PATIENCE, trust_env=False)
 
 
 @contextmanager
@@ -34,9 +34,6 @@ def rest_api(directory: Path, *flags: str) -> Iterator[RestApi]:
     (port,) = free_ports(1)
     with EmbeddedServer(directory, f"--rest_api_port={port}", *flags) as server:
         process = psutil.Process(server.process.pid)
-        deadline = time.monotonic() + 20
-        while port not in {connection.laddr.port for connection in process.net_connections("tcp")}:
-            assert time.monotonic() < deadline, server.log
-            time.sleep(0.05)
+        wait_for(lambda: port in {connection.laddr.port for connection in process.net_connections("tcp")}, explain=lambda: server.log)
         yield RestApi(process, port)
         assert server.process.poll() is None, server.log

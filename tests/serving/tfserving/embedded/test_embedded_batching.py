@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 from embedded_server import EmbeddedServer, config_text, messages_alone
 
+from tests.waiting import PATIENCE
+
 with messages_alone():
     from serving.tfserving.embedded.batching import Batcher, BatchingParameters
     from serving.tfserving.embedded.config import read_batching_parameters
@@ -32,7 +34,7 @@ class Held(Model):
     def _run(self, signature_name: str, inputs: Mapping[str, np.ndarray], outputs: Sequence[str]) -> list[np.ndarray]:
         self.runs.append(inputs["x"])
         self.began.set()
-        assert self.go.wait(10)
+        assert self.go.wait(PATIENCE)
         if np.any(inputs["x"] < 0):
             raise invalid_argument("negative")
         sums = inputs["x"].sum(axis=tuple(range(1, inputs["x"].ndim)))
@@ -50,7 +52,7 @@ def batches(
     async def run() -> tuple[list[list[float] | str], list[tuple[int, ...]]]:
         model, batcher = Held(), Batcher(parameters)
         first = asyncio.ensure_future(batcher.run(model, "s", {"x": np.zeros((1, 2))}, ["first"]))
-        await asyncio.to_thread(model.began.wait, 10)
+        await asyncio.to_thread(model.began.wait, PATIENCE)
         others = [asyncio.ensure_future(batcher.run(model, "s", {"x": request}, outputs)) for request in requests]
         await asyncio.sleep(0.05)
         model.go.set()
@@ -121,18 +123,18 @@ def test_a_full_queue_turns_requests_away() -> None:
 
 
 def test_requests_wait_for_their_batch_as_long_as_they_may() -> None:
-    async def run(timeout_micros: int, requests: int) -> tuple[float, int]:
-        model, batcher = Held(), Batcher(one_thread(max_batch_size=2, batch_timeout_micros=timeout_micros))
+    async def run(seconds: float, requests: int) -> tuple[float, int]:
+        model, batcher = Held(), Batcher(one_thread(max_batch_size=2, batch_timeout_micros=int(seconds * 1e6)))
         model.go.set()
         start = time.perf_counter()
         await asyncio.gather(*(batcher.run(model, "s", {"x": ONE}, ["sum"]) for _ in range(requests)))
         batcher.close()
         return time.perf_counter() - start, len(model.runs)
 
-    seconds, runs = asyncio.run(run(200_000, 1))
+    seconds, runs = asyncio.run(run(0.2, 1))
     assert (seconds >= 0.2, runs) == (True, 1)
-    seconds, runs = asyncio.run(run(20_000_000, 2))  # a full batch does not wait
-    assert (seconds < 10, runs) == (True, 1)
+    seconds, runs = asyncio.run(run(PATIENCE, 2))  # a full batch does not wait
+    assert (seconds < PATIENCE, runs) == (True, 1)
 
 
 class Quick(Held):
@@ -155,7 +157,7 @@ def test_what_is_quick_is_computed_on_the_loop_unless_a_thread_is_at_work(parame
     async def run() -> None:
         model, batcher, here = Quick(), Batcher(parameters), threading.current_thread()
         slow = asyncio.ensure_future(batcher.run(model, "s", {"x": TWO}, ["sum"]))
-        await asyncio.to_thread(model.began.wait, 10)
+        await asyncio.to_thread(model.began.wait, PATIENCE)
         waiting = asyncio.ensure_future(batcher.run(model, "s", {"x": ONE}, ["sum"]))
         await asyncio.sleep(0.05)  # the loop runs: it computes nothing that could wait for the thread
         model.go.set()
@@ -197,13 +199,13 @@ def test_closing_waits_for_what_runs_and_refuses_what_comes_later() -> None:
     model = Held()
     with ThreadPoolExecutor(2) as threads:
         run = threads.submit(model.run, "s", {"x": ONE}, ["sum"])
-        assert model.began.wait(10)
+        assert model.began.wait(PATIENCE)
         close = threads.submit(model.close)
         time.sleep(0.05)
         assert (close.done(), len(model.runs)) == (False, 1)
         model.go.set()
-        assert run.result(10)[0].tolist() == [3.0]
-        close.result(10)
+        assert run.result(PATIENCE)[0].tolist() == [3.0]
+        close.result(PATIENCE)
     with pytest.raises(ServingError, match="unloaded"):
         model.run("s", {"x": ONE}, ["sum"])
 

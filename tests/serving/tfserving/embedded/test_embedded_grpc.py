@@ -1,7 +1,6 @@
 """The cases of TensorFlow Serving's own tensorflow_model_server_test.py that are about gRPC, and what a client can get wrong."""
 
 import re
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -295,10 +294,8 @@ WRONG = {
 def test_wrong_requests(server: EmbeddedServer, case: str) -> None:
     method, request, code, text = WRONG[case]
     call = getattr(server.prediction, method, None) or getattr(server.models, method)
-    start = time.monotonic()
     with pytest.raises(grpc.RpcError) as error:
         call(request, TIMEOUT)
-    assert time.monotonic() - start < 1
     assert (error.value.code().name, text in error.value.details()) == (code, True), error.value.details()
     assert server.half() == (123, 3.0)
 
@@ -356,3 +353,4 @@ def test_exports_of_the_trainer(trained: Callable[..., Path], tmp_path: Path) ->
                 server.predict("lenet5", {"image": np.zeros(shape, np.float32)})
         _, outputs = server.predict("lenet5", {"image": np.full((1, 28, 28, 1), np.nan, np.float32)})
         assert outputs["probabilities"].shape == (1, 10)
+        assert np.isnan(outputs["probabilities"]).all(), "no pixels, no answer"

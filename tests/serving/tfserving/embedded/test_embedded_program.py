@@ -15,7 +15,10 @@ import pytest
 from embedded_server import EmbeddedServer, messages_alone, predict_request
 
 from serving.tfserving.embedded.flags import meaningless, parse_flags
+from tests.waiting import PATIENCE, wait_for
 from windtunnel.settings import ROOT
+
+pytestmark = pytest.mark.minutes(1)
 
 with messages_alone():
     from tensorflow_serving.apis import get_model_metadata_pb2
@@ -74,7 +77,7 @@ def test_servers_that_cannot_start(tmp_path: Path, models: Path) -> None:
         }
         for flags, error in cases.items():
             with EmbeddedServer(tmp_path, *flags, wait=False) as server:
-                assert server.process.wait(timeout=60) == 1
+                assert server.process.wait(timeout=PATIENCE) == 1
                 assert "Failed to start server. Error: " in server.log
                 assert error in server.log, server.log
 
@@ -96,22 +99,19 @@ def test_sigterm_answers_what_was_asked_and_ends(tmp_path: Path, models: Path) -
         time.sleep(0.05)
         server.process.send_signal(signal.SIGTERM)
         assert list(future.result().outputs["sum"].float_val) == [2.0]
-        assert server.process.wait(timeout=5) == 0
+        assert server.process.wait(timeout=PATIENCE) == 0
 
 
 def test_the_parents_end_ends_it(tmp_path: Path, models: Path) -> None:
     command = [sys.executable, "-m", "serving.tfserving.embedded", "--port=0", f"--grpc_socket_path={tmp_path}/s"]
     command.append(f"--model_base_path={models / 'half_plus_two'}")
-    script = f"import subprocess, time; print(subprocess.Popen({command!r}).pid, flush=True); time.sleep(60)"
+    script = f"import subprocess, time; print(subprocess.Popen({command!r}).pid, flush=True); time.sleep(600)"
     with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, cwd=ROOT) as parent:
         assert parent.stdout is not None
         server = psutil.Process(int(parent.stdout.readline()))
-        deadline = time.monotonic() + 60
-        while not (tmp_path / "s").exists():
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
+        wait_for((tmp_path / "s").exists)
         os.kill(parent.pid, signal.SIGKILL)
-    server.wait(timeout=10)
+    server.wait(timeout=PATIENCE)
 
 
 @pytest.mark.parametrize(("flags", "more"), [((), 1.0), (("--prefer_tflite_model", "--enable_batching"), 2.0)])

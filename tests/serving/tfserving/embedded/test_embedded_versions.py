@@ -13,8 +13,10 @@ import numpy as np
 import pytest
 from embedded_server import EmbeddedServer, config_text, messages_alone, predict_request
 
-from tests.waiting import wait_for
+from tests.waiting import PATIENCE, wait_for
 from windtunnel.settings import ROOT
+
+pytestmark = pytest.mark.minutes(1)
 
 with messages_alone():
     from google.protobuf import text_format
@@ -136,7 +138,7 @@ def test_labels_of_versions_that_are_not_there_yet(tmp_path: Path, models: Path)
         moved = config_text(labels=entry(models / "two_versions", labels={"stable": 7}))  # one in use is not taken away
         assert failure(lambda: server.reload(moved))[0] == "FAILED_PRECONDITION"
     with EmbeddedServer(tmp_path, f"--model_config_file={config}", wait=False) as server:
-        assert server.process.wait(timeout=60) == 1
+        assert server.process.wait(timeout=PATIENCE) == 1
         assert "Failed to start server. Error: FAILED_PRECONDITION: Request to assign label to version 123" in server.log
 
 

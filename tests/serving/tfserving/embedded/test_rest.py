@@ -11,6 +11,10 @@ import httpx
 import pytest
 from rest_api import rest_api
 
+from tests.waiting import PATIENCE
+
+pytestmark = pytest.mark.minutes(1)
+
 HALF = "/v1/models/two_versions"
 
 
@@ -163,7 +167,7 @@ def test_apache_bench_keeps_its_connections(api, tmp_path):
     body = tmp_path / "body.json"
     body.write_text('{"instances": [1]}')
     command = ["ab", "-q", "-k", "-l", "-c", "4", "-n", "200", "-p", str(body), "-T", "application/json", f"{api.url}{HALF}:predict"]
-    report = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
+    report = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=True).stdout
     assert re.search(r"Complete requests:\s+200\b", report)
     assert re.search(r"Failed requests:\s+0\b", report)
     assert re.search(r"Keep-Alive requests:\s+200\b", report)
@@ -174,7 +178,7 @@ def test_curl_waits_for_continue_before_it_sends_a_large_body(api, tmp_path):
     body = tmp_path / "body.json"
     body.write_text(json.dumps({"instances": [1.5] * 300_000}))
     command = ["curl", "-sv", "-H", "Expect: 100-continue", "--data-binary", f"@{body}", f"{api.url}{HALF}:predict"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=True)
     assert "HTTP/1.1 100 Continue" in done.stderr
     assert json.loads(done.stdout) == {"predictions": [3.75] * 300_000}
 
@@ -182,7 +186,7 @@ def test_curl_waits_for_continue_before_it_sends_a_large_body(api, tmp_path):
 def test_an_upgrade_that_is_offered_is_not_taken(api):
     command = ["curl", "-s", "--http2", "-d", '{"instances": [1]}', f"{api.url}{HALF}:predict", "--next"]
     command += ["-s", "-H", "Connection: Upgrade", "-H", "Upgrade: websocket", "-d", '{"instances": [2]}', f"{api.url}{HALF}:predict"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=True)
     assert done.stdout == '{"predictions":[3.5]}{"predictions":[4.0]}'
 
 

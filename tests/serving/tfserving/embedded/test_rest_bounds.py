@@ -2,8 +2,10 @@
 
 import contextlib
 import gzip
+import itertools
 import json
 import re
+import select
 import socket
 import threading
 import time
@@ -17,13 +19,16 @@ from rest_api import RestApi
 
 from serving.tfserving.embedded import json_document, json_predict
 from serving.tfserving.embedded.errors import ServingError
+from tests.waiting import PATIENCE
+
+pytestmark = pytest.mark.minutes(1)
 
 PREDICT = "/v1/models/two_versions:predict"
 MB = 2**20
 
 
 def connect(api: RestApi) -> socket.socket:
-    return socket.create_connection(("127.0.0.1", api.port), timeout=20)
+    return socket.create_connection(("127.0.0.1", api.port), timeout=PATIENCE)
 
 
 def head(*lines: str, method: str = "POST", version: str = "1.1") -> bytes:
@@ -58,6 +63,19 @@ def goes_on(client: httpx.Client) -> None:
     assert (response.status_code, response.json()) == (200, {"predictions": [3.5]})
 
 
+@pytest.fixture
+def cheap(api):
+    """Gives what a call returns, which may not cost the server a second of its processor, however busy the machine is."""
+
+    def cheap(call):
+        before = sum(api.process.cpu_times()[:2])
+        found = call()
+        assert sum(api.process.cpu_times()[:2]) - before < 1
+        return found
+
+    return cheap
+
+
 @pytest.fixture(autouse=True)
 def _goes_on(client):
     yield
@@ -74,13 +92,11 @@ def modest(api):
 
 @pytest.mark.usefixtures("modest")
 def test_a_body_that_is_too_large_is_refused_before_it_comes(api):
-    start = time.monotonic()
     with connect(api) as stream:
         stream.sendall(head(f"Content-Length: {100 * MB}"))
         status, first, body = parsed(one_answer(stream))
     assert (status, b"connection: close" in first) == (413, True)
     assert body == {"error": "The request's body may have 16,777,216 bytes and has 104,857,600 bytes: send fewer instances at a time"}
-    assert time.monotonic() - start < 1
 
 
 @pytest.mark.usefixtures("modest")
@@ -93,18 +109,16 @@ def test_a_client_that_sends_all_of_a_body_too_large_gets_its_answer(client, chu
 
 
 @pytest.mark.usefixtures("modest")
-def test_a_bomb_does_not_go_off(client):
+def test_a_bomb_does_not_go_off(client, cheap):
     bomb = gzip.compress(bytes(100 * MB), 1) * 10
-    response = client.post(PREDICT, content=bomb, headers={"content-encoding": "gzip"})
+    response = cheap(lambda: client.post(PREDICT, content=bomb, headers={"content-encoding": "gzip"}))
     assert (response.status_code, "after decompression" in response.json()["error"]) == (413, True)
-    assert response.elapsed.total_seconds() < 1
 
 
 @pytest.mark.parametrize("opening", [b"[", b'{"a":', b'[{"b64":'])
-def test_deep_json_is_refused(client, opening):
-    response = client.post(PREDICT, content=b'{"instances": ' + opening * 100_000)
+def test_deep_json_is_refused(client, cheap, opening):
+    response = cheap(lambda: client.post(PREDICT, content=b'{"instances": ' + opening * 100_000))
     assert (response.status_code, "nested too deep" in response.json()["error"]) == (400, True)
-    assert response.elapsed.total_seconds() < 1
 
 
 ELEMENTS = [b"[]", b"{}", b"[[[[1]]]]", b'"x"', b'{"b64":""}', b"1.5", b"1", b"16777217", b"true", b"null", b"[" * 60 + b"]" * 60]
@@ -128,13 +142,10 @@ def test_slow_clients_are_given_up_and_hold_nobody_up(api, client):
     idle = [connect(api) for _ in range(200)]
     for stream, beginning in zip(streams, beginnings, strict=True):
         stream.sendall(beginning)
-    start = time.monotonic()
-    while time.monotonic() < start + 3:
-        response = client.post(PREDICT, json={"instances": [1]})
-        assert response.status_code == 200
-        assert response.elapsed.total_seconds() < 1
+    for _ in range(3):
+        assert client.post(PREDICT, json={"instances": [1]}).status_code == 200
+    assert select.select(streams, [], [], 0)[0] == []  # they have not been given up yet: nobody has waited for that
     answers = [until_closed(stream) for stream in streams]
-    assert time.monotonic() - start < 15
     assert answers[:2] == [b"", b""]
     for answer in answers[2:]:
         status, _, body = parsed(answer)
@@ -213,9 +224,8 @@ PATHS = st.sampled_from([PREDICT, f"{PREDICT[:-8]}:classify", f"{PREDICT[:-8]}:r
 @given(PATHS, BODIES, st.sampled_from([{}, {}, {}, {"content-encoding": "gzip"}]))
 @example(PREDICT, b'{"instances": [[]]}', {})
 @example(f"{PREDICT[:-8]}:classify", b'{"signature_name": "classify_x_to_y", "examples": [{"x": []}]}', {})
-def test_whatever_is_posted_is_answered(client, path, body, headers):
-    response = client.post(path, content=body, headers=headers)
-    assert response.elapsed.total_seconds() < 1
+def test_whatever_is_posted_is_answered(client, cheap, path, body, headers):
+    response = cheap(lambda: client.post(path, content=body, headers=headers))
     if response.status_code != 200:
         assert 400 <= response.status_code < 500, response.text
         assert len(response.json()["error"]) > 5
@@ -236,21 +246,27 @@ def test_whatever_is_asked_is_answered(api, method, path):
 
 def test_a_crowd_of_bad_requests_does_not_hold_up_a_good_one(client, api):
     stop = threading.Event()
+    refused = itertools.count()
 
     def crowd() -> None:
-        with httpx.Client(base_url=api.url, timeout=30, trust_env=False) as other:
+        with httpx.Client(base_url=api.url, timeout=PATIENCE, trust_env=False) as other:
             while not stop.is_set():
-                other.post(PREDICT, content=b'{"instances": ' + b"[" * 100_000)
-                other.post(PREDICT, content=b"{" * 1000)
+                for bad in (b'{"instances": ' + b"[" * 100_000, b"{" * 1000):
+                    other.post(PREDICT, content=bad)
+                    next(refused)
+
+    def asked() -> tuple[int, int]:
+        """The status of a good request, and how many of the crowd's were answered before it."""
+        before = next(refused)
+        return client.post(PREDICT, json={"instances": [1]}).status_code, next(refused) - before - 1
 
     threads = [threading.Thread(target=crowd) for _ in range(4)]
     for thread in threads:
         thread.start()
     try:
-        for _ in range(20):
-            response = client.post(PREDICT, json={"instances": [1]})
-            assert response.status_code == 200
-            assert response.elapsed.total_seconds() < 1
+        answers = [asked() for _ in range(20)]
+        assert {status for status, _ in answers} == {200}
+        assert min(overtaking for _, overtaking in answers) <= 2 * len(threads)
     finally:
         stop.set()
         for thread in threads:

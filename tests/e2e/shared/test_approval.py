@@ -1,18 +1,17 @@
 """Approval, skips, Assets and failures of a release in a real Airflow, on the DAG `wiring`; its programs are not the subject."""
 
 import json
+import re
 import time
 from urllib.parse import unquote
 
 import httpx
 import pytest
 
+from tests.waiting import PATIENCE, wait_for
 from windtunnel.airflow import Airflow
 from windtunnel.environment import USER, password_file
 from windtunnel.settings import run_directory
-
-# Airflow 3.3.2 fails a task that is answered before its scheduler has heard that the question's process ended, which takes up to 5 s.
-SETTLED = 8
 
 
 class Runs:
@@ -23,7 +22,7 @@ class Runs:
         self.airflow = Airflow(platform.settings)
         self.airflow.params("wiring")  # waits until Airflow has read the file
         password = json.loads(password_file(platform.settings).read_text())[USER]
-        self.http = httpx.Client(base_url=platform.settings.airflow_url, timeout=90, trust_env=False)
+        self.http = httpx.Client(base_url=platform.settings.airflow_url, timeout=PATIENCE, trust_env=False)
         token = self.request("POST", "/auth/token", json={"username": USER, "password": password})["access_token"]
         self.http.headers["Authorization"] = f"Bearer {token}"
 
@@ -38,8 +37,8 @@ class Runs:
         run = self.airflow.run("wiring", run_id)
         return {"": run.state} | {task.name: task.state for task in run.tasks}
 
-    def wait(self, run_id, done, seconds=120):
-        deadline = time.monotonic() + seconds
+    def wait(self, run_id, done):
+        deadline = time.monotonic() + PATIENCE
         while not done(states := self.states(run_id)):
             assert time.monotonic() < deadline, states
             assert states[""] in ("queued", "running"), states
@@ -52,9 +51,15 @@ class Runs:
     def asked(self, run_id, count):
         """What people are asked, in the order of the names, when that many questions are open."""
         self.wait(run_id, lambda states: list(states.values()).count("awaiting_input") == count)
-        time.sleep(SETTLED)
+        # Airflow 3.3.2 fails a task that is answered before its scheduler has heard that the question's process ended.
+        wait_for(lambda: self.heard(run_id) >= count)
         questions = self.request("GET", f"/api/v2/dags/wiring/dagRuns/{run_id}/hitlDetails")["hitl_details"]
         return sorted(questions, key=lambda question: question["task_instance"]["map_index"])
+
+    def heard(self, run_id):
+        """Of how many of a run's questions the scheduler has heard that their process ended, as its log says."""
+        event = f"executor event with state success for task instance .*'release.approve', run_id='{re.escape(run_id)}'"
+        return sum(len(re.findall(event, log.read_text())) for log in self.platform.settings.logs.glob("*.log*"))
 
     def answer(self, run_id, index, option):
         path = f"/api/v2/dags/wiring/dagRuns/{run_id}/taskInstances/release.approve/{index}/hitlDetails"
@@ -157,15 +162,9 @@ def test_a_promotion_and_nothing_else_starts_who_follows_the_asset(runs):
     event = events()[f"wiring/{promoted}"]
     assert event["extra"] == {"version": 7, "accuracy": 0.991, "server": "none", "run": f"wiring/{promoted}"}
 
-    deadline = time.monotonic() + 60
-    while not (followers := events()[f"wiring/{promoted}"]["created_dagruns"]):
-        assert time.monotonic() < deadline
-        time.sleep(0.5)
-    follower = followers[0]["run_id"]
+    follower = wait_for(lambda: events()[f"wiring/{promoted}"]["created_dagruns"])[0]["run_id"]
     report = run_directory(runs.platform.settings.home, "follower", follower) / "report.json"
-    while not report.exists():
-        assert time.monotonic() < deadline
-        time.sleep(0.5)
+    wait_for(report.exists)
     assert {"extra": event["extra"]} in json.loads(report.read_text())["events"]
 
 
@@ -176,17 +175,12 @@ def test_a_cancelled_run_ends_its_programs_and_its_questions(runs):
     runs.asked(waiting, 1)
 
     def programs():
-        return [process for process in runs.platform.processes() if any('"seconds": 600' in word for word in process.cmdline())]
+        return runs.platform.processes('"seconds": 600')
 
-    deadline = time.monotonic() + 60
-    while not programs():
-        assert time.monotonic() < deadline
-        time.sleep(0.5)
+    wait_for(programs)
     for run in (running, waiting):
         runs.mark(run, "failed")
         assert runs.end(run)[""] == "failed"
-    while programs():
-        assert time.monotonic() < deadline
-        time.sleep(0.5)
+    wait_for(lambda: not programs())
     assert runs.states(waiting)["release.promote[wiring-b]"] == "skipped"
     assert runs.released(waiting, "wiring-b") is None

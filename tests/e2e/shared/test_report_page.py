@@ -7,6 +7,7 @@ import httpx
 import pytest
 from playwright.sync_api import expect, sync_playwright
 
+from tests.waiting import PATIENCE
 from windtunnel.environment import USER, password_file
 from windtunnel.settings import run_directory
 
@@ -33,7 +34,7 @@ def run_id(platform):
 @pytest.fixture
 def airflow(platform):
     """A client of Airflow that nobody has logged in."""
-    with httpx.Client(base_url=platform.settings.airflow_url, timeout=90, trust_env=False) as client:
+    with httpx.Client(base_url=platform.settings.airflow_url, timeout=PATIENCE, trust_env=False) as client:
         yield client
 
 
@@ -51,8 +52,9 @@ def browser():
     assert chromium, "chromium is missing: install it with `scripts/setup.sh chromium`"
     with sync_playwright() as playwright:
         started = playwright.chromium.launch(
-            executable_path=chromium, args=["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+            executable_path=chromium, timeout=1000 * PATIENCE, args=["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
         )
+        expect.set_options(timeout=1000 * PATIENCE)
         yield started
         started.close()
 
@@ -97,6 +99,7 @@ def test_a_file_that_is_no_runs_report_is_not_shown(platform, user):
 
 def test_the_runs_page_has_a_tab_with_the_report_in_the_pages_colours_and_no_script_runs(platform, browser, password, run_id):
     with browser.new_context(base_url=platform.settings.airflow_url, color_scheme="null") as context:
+        context.set_default_timeout(1000 * PATIENCE)
         page = context.new_page()
         page.goto(f"/dags/trivial/runs/{run_id}")
         page.get_by_label("Username").fill(USER)
@@ -107,5 +110,5 @@ def test_the_runs_page_has_a_tab_with_the_report_in_the_pages_colours_and_no_scr
         for theme, colour in (("light", "rgb(1, 1, 1)"), ("dark", "rgb(254, 254, 254)")):
             page.evaluate("theme => localStorage.setItem('theme', theme)", theme)
             page.reload()
-            expect(report).to_have_text("99.18 % of the digits", timeout=30_000)
+            expect(report).to_have_text("99.18 % of the digits")
             expect(report).to_have_css("color", colour)

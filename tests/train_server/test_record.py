@@ -1,26 +1,16 @@
 import json
 
 import pytest
-from mlflow import MlflowClient
 from tensorboard.backend.event_processing.event_multiplexer import EventMultiplexer
 from tensorboard.util import tensor_util
 
-from serving.record import record
 from tests.benchmarks import benchmark, invalidate
+from train_server.record import record
 from windtunnel.errors import WindtunnelError
 from windtunnel.files import write_json
 from windtunnel.run import Run
 
 NAME = "lenet5/manual__1"
-
-
-@pytest.fixture(scope="module")
-def mlflow(tmp_path_factory):
-    """A real MLflow store, in SQLite."""
-    place = tmp_path_factory.mktemp("mlflow")
-    client = MlflowClient(f"sqlite:///{place}/mlflow.db", f"sqlite:///{place}/mlflow.db")
-    client.create_experiment("lenet5", artifact_location=str(place / "artifacts"))
-    return client
 
 
 @pytest.fixture
@@ -90,17 +80,23 @@ def test_recording_again_doubles_nothing_and_another_measurement_takes_the_place
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (None, r"benchmark\.json is missing: nothing has been measured in this run; run its `measure` task first"),
         ("{}", r"benchmark\.json is not the result of a benchmark: commit: Field required; measure again"),
         ("{", r"benchmark\.json is not the result of a benchmark: Invalid JSON"),
     ],
 )
 def test_what_cannot_be_recorded_is_said(mlflow, run, tmp_path, content, message):
-    run.benchmark.unlink()
-    if content:
-        run.benchmark.write_text(content)
+    run.benchmark.write_text(content)
     with pytest.raises(WindtunnelError, match=message):
         list(record(run, mlflow, tmp_path / "logs"))
+    assert not (tmp_path / "logs").exists()
+
+
+@pytest.mark.parametrize("partial", [False, True])
+def test_a_run_that_was_not_measured_to_the_end_leaves_nothing(mlflow, run, tmp_path, partial):
+    run.benchmark.unlink()
+    if partial:
+        write_json(run.benchmark, benchmark() | {"partial": True})
+    assert list(record(run, mlflow, tmp_path / "logs")) == []
     assert not (tmp_path / "logs").exists()
 
 

@@ -7,12 +7,15 @@ import signal
 import sqlite3
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, suppress
 
 import httpx
 import psutil
 
+from tests.waiting import PATIENCE, RUN_PATIENCE, wait_for
 from windtunnel.airflow import Airflow
+from windtunnel.processes import GONE
+from windtunnel.watch import watch
 
 
 def one_line(text):
@@ -27,7 +30,7 @@ def test_all_processes_are_up_and_a_second_up_changes_nothing(platform):
     assert before["up"]
     names = [process["name"] for process in before["processes"]]
     airflow = ["scheduler", "dag-processor", "api-server", "triggerer"]
-    assert names == ["honcho", *airflow, "mlflow", "tensorboard", "torchserve", "tfserving", "speech"]
+    assert names == ["supervisor", *airflow, "mlflow", "tensorboard", "torchserve", "tfserving", "speech"]
     assert all(process["up"] and process["memory"] > 0 for process in before["processes"])
 
     again = platform.json("up")
@@ -37,13 +40,19 @@ def test_all_processes_are_up_and_a_second_up_changes_nothing(platform):
         assert httpx.get(again[address], follow_redirects=True, trust_env=False).is_success
 
 
+def test_airflow_shows_no_import_error_of_a_plugin_or_a_dag(platform):
+    airflow = Airflow(platform.settings)
+    plugins = {plugin["name"] for plugin in airflow._request("GET", "/api/v2/plugins")["plugins"]}
+    assert {"reports", "writes"} <= plugins
+    for kind in ("plugins/importErrors", "importErrors"):
+        assert airflow._request("GET", f"/api/v2/{kind}")["import_errors"] == []
+
+
 def test_everything_listens_on_loopback_alone(platform):
-    listening = [
-        connection.laddr
-        for process in platform.processes()
-        for connection in process.net_connections("inet")
-        if connection.status == psutil.CONN_LISTEN
-    ]
+    listening = []
+    for process in platform.processes():
+        with suppress(*GONE):
+            listening += [each.laddr for each in process.net_connections("inet") if each.status == psutil.CONN_LISTEN]
     assert listening
     assert {address.ip for address in listening} <= {"127.0.0.1", "::1", "::ffff:127.0.0.1"}  # the last is the first, as Java says it
 
@@ -55,13 +64,15 @@ def test_secrets_are_for_the_owner_alone(platform):
 
 
 def test_a_run_waits_while_another_process_writes_to_the_database(platform):
-    writer = sqlite3.connect(platform.settings.home / "airflow.db", isolation_level=None, timeout=30)
+    writer = sqlite3.connect(platform.settings.home / "airflow.db", isolation_level=None, timeout=PATIENCE)
     with closing(writer):
         writer.execute("BEGIN IMMEDIATE")
-        started = platform.start("run", "trivial", "--param", "names=a")
-        time.sleep(12)  # longer than SQLite waits by default, and than the command needs to ask for the run
-        writer.execute("ROLLBACK")
-    _, errors = started.communicate(timeout=120)
+        with platform.start("run", "trivial", "--param", "names=a") as started:
+            asking = psutil.Process(started.pid)
+            wait_for(lambda: platform.settings.airflow_port in [each.raddr.port for each in asking.net_connections() if each.raddr])
+            time.sleep(7)  # SQLite waits 5 s by default
+            writer.execute("ROLLBACK")
+            _, errors = started.communicate(timeout=PATIENCE)
     assert started.returncode == 0, errors
 
 
@@ -71,7 +82,7 @@ def test_runs_started_at_the_same_moment_all_run(platform):
         runs = list(pool.map(lambda _: airflow.trigger("trivial", {"names": ["a"]}), range(6)))
     assert len(set(runs)) == 6
     for run in runs:
-        assert list(airflow.follow("trivial", run))[-1].state == "success"
+        assert list(watch(platform.settings, airflow, "trivial", run, print))[-1].state == "success"
 
 
 def test_a_run_succeeds_and_its_progress_is_shown(platform):
@@ -102,17 +113,17 @@ def test_the_report_of_a_run_and_the_addresses_are_printed(platform):
 
 def test_a_terminal_shows_a_table(platform):
     leader, follower = pty.openpty()
-    run = platform.start("run", "trivial", stderr=follower)
-    os.close(follower)
-    shown = b""
-    while True:
-        try:
-            read = os.read(leader, 65536)
-        except OSError:  # how Linux says that the other side has closed
-            break
-        shown += read
-    os.close(leader)
-    assert run.wait() == 0
+    with platform.start("run", "trivial", stderr=follower) as run:
+        os.close(follower)
+        shown = b""
+        while True:
+            try:
+                read = os.read(leader, 65536)
+            except OSError:  # how Linux says that the other side has closed
+                break
+            shown += read
+        os.close(leader)
+        assert run.wait() == 0
     assert "✓" in shown.decode()
     assert "work[b]" in shown.decode()
 
@@ -126,11 +137,27 @@ def test_a_failed_run_shows_the_log_of_the_task(platform):
     assert "failed (work[b])" in done.stderr.splitlines()[-1]
 
 
+def test_a_task_that_cannot_be_run_says_why_in_its_log_and_on_the_command_line(platform):
+    """A number beyond 64 bits cannot be handed to a task's process, which then never begins."""
+    done = platform.windtunnel("run", "trivial", "--param", f"seconds={10**30}", "--json", status=1)
+    failed = {task["name"]: task["state"] for task in json.loads(done.stdout)["tasks"]}
+    assert failed["names"] == "failed"
+    assert "names failed; the end of its log:\n  The task could not be run: OverflowError: " in done.stderr
+    logs = list(
+        (platform.settings.logs / "tasks" / "dag_id=trivial").glob(f"run_id={json.loads(done.stdout)['run_id']}/task_id=names/*.log")
+    )
+    assert [json.loads(line)["level"] for file in logs for line in file.read_text().splitlines()] == ["error"]
+
+
 def test_what_cannot_be_run_is_said_in_one_line(platform):
     assert "there is no DAG 'nothing'" in one_line(platform.windtunnel("run", "nothing", status=1).stderr)
     unknown = one_line(platform.windtunnel("run", "trivial", "--param", "colour=red", status=1).stderr)
     assert "'colour'" in unknown
     assert "fail, names, seconds" in unknown
+    for dag in ("lenet5", "speech_commands"):
+        assert "greater than the maximum of 9223372036854775807" in one_line(
+            platform.windtunnel("run", dag, "--param", f"seed={2**63}", status=1).stderr
+        )
     assert "minimum of 0" in one_line(platform.windtunnel("run", "trivial", "--param", "seconds=-1", status=1).stderr)
     assert "['a', 'b', 'c']" in one_line(platform.windtunnel("run", "trivial", "--param", "names=a,z", status=1).stderr)
 
@@ -146,10 +173,10 @@ def test_a_dag_that_cannot_be_imported_is_named(platform):
 
 
 def test_interrupting_leaves_the_run_going(platform):
-    run = platform.start("run", "trivial", "--param", "seconds=5")
-    assert any("working on" in line for line in run.stderr)
-    run.send_signal(signal.SIGINT)
-    _, errors = run.communicate(timeout=30)
+    with platform.start("run", "trivial", "--param", "seconds=5") as run:
+        assert any("working on" in line for line in run.stderr)
+        run.send_signal(signal.SIGINT)
+        _, errors = run.communicate(timeout=PATIENCE)
     assert run.returncode == 130
     address = errors.split("The run goes on: ")[1].strip()
     assert address.startswith(f"{platform.settings.airflow_url}/dags/trivial/runs/manual__")
@@ -169,25 +196,24 @@ def test_a_process_that_ends_at_the_start_is_shown_and_the_rest_stopped(own_plat
     (tmp_path / "Procfile").write_text("first: exec sleep 600\nsecond: echo no such luck; exit 7\n")
     platform = own_platform(root=tmp_path)
     error = platform.windtunnel("up", status=1).stderr
-    assert "error: second ended while the platform was starting" in error
+    assert "error: second ended again and again while the platform was starting" in error
     assert "no such luck" in error
-    assert str(platform.settings.logs / "platform.log") in error
+    assert str(platform.settings.logs / "second.log") in error
     assert platform.processes() == []
 
 
 def test_down_leaves_no_process_even_when_the_supervisor_was_killed(own_platform):
     platform = own_platform()
-    platform.windtunnel("up")
-    run = platform.start("run", "trivial", "--param", "seconds=600")
-    assert any("working on" in line for line in run.stderr)
-    run.kill()
-    run.communicate()
+    with platform.start("up") as other:  # at the same time: one waits for the other
+        platform.windtunnel("up")
+        assert other.wait(timeout=RUN_PATIENCE) == 0
+    with platform.start("run", "trivial", "--param", "seconds=600") as run:
+        assert any("working on" in line for line in run.stderr)
 
-    honcho = next(process for process in platform.json("status")["processes"] if process["name"] == "honcho")
-    os.kill(honcho["pid"], signal.SIGKILL)
-    deadline = time.monotonic() + 10
+    supervisor = next(process for process in platform.json("status")["processes"] if process["name"] == "supervisor")
+    os.kill(supervisor["pid"], signal.SIGKILL)
     while (now := platform.json("status", status=3))["processes"][0]["up"]:
-        assert time.monotonic() < deadline
+        time.sleep(0.1)
     assert not now["up"]
     assert len(platform.processes()) > 6
 

@@ -1,0 +1,38 @@
+import os
+import subprocess
+import sys
+
+import psutil
+
+from windtunnel.airflow import DagRun, Task
+from windtunnel.processes import NAME, PLATFORM
+from windtunnel.timing import cpu_seconds, split
+
+
+def task(name, seconds):
+    return Task(name, "success", seconds, "http://airflow", None)
+
+
+def test_what_neither_trains_nor_measures_is_orchestration():
+    tasks = (
+        *(task("framework.train[libtorch]", 10.0), task("framework.train[pytorch]", 20.0)),
+        *(task("publication.publish[pytorch]", 3.0), task("measure", 40.0), task("watcher", None)),
+    )
+    run = DagRun("lenet5", "manual", "success", tasks, "http://airflow")
+    assert split(run, 100.0) == {"training": 30.0, "measuring": 40.0, "orchestration": 30.0}
+
+
+def test_cpu_of_a_process_and_of_what_it_started_and_outlived_is_counted(tmp_path):
+    busy = "sum(range(20_000_000))"
+    code = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {busy!r}]); {busy}; print('done', flush=True); sys.stdin.read()"
+    environment = os.environ | {PLATFORM: str(tmp_path), NAME: "scheduler"}
+    with subprocess.Popen(
+        [sys.executable, "-c", code], env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        process.stdout.readline()
+        alone = sum(psutil.Process(process.pid).cpu_times()[:2])
+        found = cpu_seconds(tmp_path)
+        process.stdin.close()
+    assert set(found) == {"scheduler"}
+    assert found["scheduler"] > 1.5 * alone
+    assert cpu_seconds(tmp_path) == {}
