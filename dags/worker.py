@@ -13,6 +13,7 @@ import subprocess
 import sys
 import threading
 from contextlib import suppress
+from functools import partial
 
 import psutil
 from airflow.sdk.exceptions import AirflowException
@@ -40,7 +41,7 @@ def main() -> int:
     queues = os.environ.get("WINDTUNNEL_WORKER_QUEUES") or "default"
     # a session of its own: who stops a container's process group, as tini does, must not stop the tasks before their time
     command = ["airflow", "celery", "worker", "--skip-serve-logs", "--queues", queues]  # logs are read from their volume
-    celery = subprocess.Popen(command, start_new_session=True, preexec_fn=die_with_parent)
+    celery = subprocess.Popen(command, start_new_session=True, preexec_fn=partial(die_with_parent, os.getpid()))
     said = ""
     while celery.poll() is None and not stop.wait(REAP_SECONDS):
         try:

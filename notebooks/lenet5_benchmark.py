@@ -129,7 +129,7 @@ with grpc.insecure_channel(settings.torchserve_grpc, [("grpc.enable_http_proxy",
     ask = predictions(channel)
     for name in on_torchserve:
         messages = [PredictionsRequest(model_name=name, input={"data": picture}) for picture in pictures]
-        replies = [ask(message, metadata=[("authorization", f"Bearer {token}")], timeout=10) for message in messages]
+        replies = [ask(message, metadata=[("authorization", f"Bearer {token}")], timeout=60) for message in messages]
         answers[name, "gRPC"] = [json.loads(reply.prediction)["probabilities"] for reply in replies]
 
 print(f"a message of {messages[0].ByteSize()} bytes, an answer of {replies[0].ByteSize()}")
@@ -154,7 +154,7 @@ print(f"{len(reply.request.content):,} bytes of JSON for {len(images)} images, {
 with grpc.insecure_channel(settings.tfserving_grpc, [("grpc.enable_http_proxy", 0)]) as channel:
     for name in on_tfserving:
         request = PredictRequest(model_spec=ModelSpec(name=name), inputs={"image": to_tensor(images)})
-        response = PredictionServiceStub(channel).Predict(request, timeout=10)
+        response = PredictionServiceStub(channel).Predict(request, timeout=60)
         answers[name, "gRPC"] = from_tensor(response.outputs["probabilities"])
 
 print(f"{request.ByteSize():,} bytes for {len(images)} images, {response.ByteSize():,} bytes for their predictions")

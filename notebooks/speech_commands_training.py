@@ -240,7 +240,7 @@ rows = []
 with grpc.insecure_channel(address, [("grpc.enable_http_proxy", 0)]) as channel:
     client = DLServerStub(channel)
     for each in chosen:
-        replies = [client.Infer(InferenceRequest(audio_samples=sent), timeout=10) for sent in (clips[each], audio[each])]
+        replies = [client.Infer(InferenceRequest(audio_samples=sent), timeout=60) for sent in (clips[each], audio[each])]
         rows.append([WORDS[number] for number in (labels[each], heard[each], *(reply.label for reply in replies))])
 print_table(["said", "heard here", "by the server, of 16-bit integers", "by the server, of -1..1"], rows)
 

@@ -5,9 +5,11 @@ a container.
 """
 
 import argparse
+import os
 import signal
 import subprocess
 import sys
+from functools import partial
 
 from windtunnel.process import die_with_parent
 
@@ -17,8 +19,9 @@ STOP_SECONDS = 10
 def main(server: str) -> None:
     """Run the server until it ends or is told to stop."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    ends_with_this = partial(die_with_parent, os.getpid())  # asked of itself, a program that still imports would outlive a SIGKILL
     serving, reconciling = (
-        subprocess.Popen([sys.executable, "-m", *program], preexec_fn=die_with_parent)  # else one that still imports outlives a SIGKILL
+        subprocess.Popen([sys.executable, "-m", *program], preexec_fn=ends_with_this)
         for program in ([f"serving.{server}.serve"], ["serving.reconcile", server])
     )
     try:

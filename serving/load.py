@@ -122,7 +122,8 @@ def open_loop(ask: Callable[[int], Any], rate: float, warm_up: float, seconds: f
     if failures := [sample.answer for sample in load.samples if isinstance(sample.answer, Exception)]:
         raise WindtunnelError(f"{len(failures)} of {len(load.samples)} requests failed, the first: {failures[0]}") from failures[0]
     counted = sorted(load.samples, key=lambda sample: sample.intended)[uncounted:]
-    took = max(sample.answered for sample in counted) - counted[0].intended
+    # As long as the last one's turn takes at least: else the figure were above the rate that is offered.
+    took = max(*(sample.answered for sample in counted), counted[-1].intended + 1 / rate) - counted[0].intended
     return _figures(len(counted) / took, [sample.latency for sample in counted])
 
 

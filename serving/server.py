@@ -17,7 +17,7 @@ if TYPE_CHECKING:  # it imports the load generators
 Protocol = Literal["rest", "grpc"]
 PROTOCOLS: tuple[Protocol, ...] = get_args(Protocol)
 
-READY_SECONDS = 60.0
+READY_SECONDS = 300.0  # on a busy machine; what cannot be loaded is said at once
 POLL_SECONDS = 0.05
 
 Outputs = dict[str, np.ndarray]

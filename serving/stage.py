@@ -17,7 +17,7 @@ from windtunnel.ports import platform_ports
 from windtunnel.settings import ROOT, Settings
 from windtunnel.spec import Framework
 
-START_SECONDS = 90
+START_SECONDS = 300
 
 
 def private_settings(home: Path) -> Settings:
@@ -53,7 +53,7 @@ def running(command: Sequence[str], settings: Settings, server: Server) -> Itera
     finally:
         tree = psutil.Process(process.pid).children(recursive=True) if process.poll() is None else []
         process.terminate()
-        process.wait(timeout=30)
+        process.wait(timeout=START_SECONDS)
         for left in psutil.wait_procs(tree, timeout=10)[1]:
             left.kill()
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, settings
 from xdist.remote import Producer
 
 from tests import parts
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 LONGEST_IN_A_NAME = 100
+
+settings.register_profile("any machine", settings(), deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any machine")
 
 
 def pytest_make_parametrize_id(val: object, argname: str) -> str | None:

@@ -6,6 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import jupytext
+import papermill
+
+from tests.waiting import PATIENCE
+
+
+def execute(file: Path, executed: Path, parameters: dict[str, Any], **rest: Any) -> None:
+    """Run a notebook from top to bottom; its kernel may take long to start and to answer."""
+    patience = {"start_timeout": int(PATIENCE), "iopub_timeout": int(PATIENCE)}
+    papermill.execute_notebook(file, executed, parameters, progress_bar=False, **patience, **rest)
 
 
 def outputs(file: Path) -> tuple[str, list[str]]:

@@ -12,6 +12,14 @@ import psutil
 AS_IN_A_TERMINAL = ("env", "--default-signal=INT,QUIT")
 
 
+def has_ended(process: psutil.Process) -> bool:
+    """Whether it has; a zombie, which only waits for its parent, has."""
+    try:
+        return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:  # between the two
+        return True
+
+
 @contextmanager
 def started(command: Sequence[str | Path], **arguments: Any) -> Iterator["subprocess.Popen[Any]"]:
     """Start a command, with what subprocess.Popen takes; it and what it has started is killed in the end, whatever happens."""
@@ -19,9 +27,9 @@ def started(command: Sequence[str | Path], **arguments: Any) -> Iterator["subpro
     try:
         yield process
     finally:
-        if process.poll() is None:
-            tree = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
-            for each in tree:
+        with suppress(psutil.NoSuchProcess):
+            leader = psutil.Process(process.pid)
+            for each in [leader, *leader.children(recursive=True)]:
                 with suppress(psutil.NoSuchProcess):
                     each.kill()
         process.wait()

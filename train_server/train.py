@@ -5,11 +5,13 @@
 The program keeps the contract of `train_server/README.md` and knows nothing of MLflow, TensorBoard or Airflow.
 """
 
+import os
 import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -47,7 +49,7 @@ def started(framework: Framework, spec: Path, data: Path, conditions: Path, out:
     flags = {"--spec": spec, "--data": data, "--conditions": conditions, "--out": out}
     command = PROGRAMS[load_any_spec(spec).model][framework] + [str(word) for flag in flags.items() for word in flag]
     try:
-        trainer = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, preexec_fn=die_with_parent)
+        trainer = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, preexec_fn=partial(die_with_parent, os.getpid()))
     except OSError as error:
         raise WindtunnelError(f"{command[0]} cannot be started ({error.strerror}); build it with `make setup`") from error
     with trainer:

@@ -25,7 +25,8 @@ class Aliases:
 
     def __init__(self, settings: Settings) -> None:
         self._url = settings.mlflow_url
-        self._http = httpx.Client(base_url=f"{self._url}/api/2.0/mlflow", timeout=30, trust_env=False)
+        fresh = httpx.Limits(keepalive_expiry=2)  # MLflow closes a connection that was idle for 5 s, perhaps as a request is sent
+        self._http = httpx.Client(base_url=f"{self._url}/api/2.0/mlflow", timeout=30, trust_env=False, limits=fresh)
 
     def all(self) -> dict[str, dict[str, int]]:
         """Of every registered model its versions by alias."""

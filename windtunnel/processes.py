@@ -15,7 +15,7 @@ from windtunnel.errors import WindtunnelError
 
 PLATFORM = "WINDTUNNEL_PLATFORM"
 NAME = "WINDTUNNEL_PROCESS"
-KILL_SECONDS = 10
+KILL_SECONDS = 60  # a moment on a quiet machine
 GONE = (psutil.Error, OSError)
 """What looking at a process raises that has ended, or is another user's: psutil lets FileNotFoundError through if it ends meanwhile."""
 

@@ -30,7 +30,7 @@ RATES = (120, 180)  # words a minute
 PITCHES = (30, 70)  # of 0 to 100
 LEVELS = (0.1, 0.9)  # the loudest sample, of full scale
 SEED = 4  # with it, the parts have about as many voices as `windtunnel.recordings.part_of` is to give them
-SECONDS = 120  # after which something is wrong: it takes about 3
+SECONDS = 600  # after which something is wrong: it takes about 3 on a quiet machine
 
 # speak_lib.h of espeak-ng
 _SYNCHRONOUS, _DONT_EXIT = 2, 0x8000

@@ -26,8 +26,8 @@ from windtunnel.speech import SPEECH_COMMANDS
 if TYPE_CHECKING:
     from serving.requests import Batch, Requests
 
-ANSWER_SECONDS = 5.0
-SETTLE_SECONDS = 30.0
+ANSWER_SECONDS = 30.0
+SETTLE_SECONDS = 60.0
 POLL_SECONDS = 0.05
 TURN_SECONDS = 300.0
 

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from serving.requests import Batch, Requests
 
 PREDICT = "/tensorflow.serving.PredictionService/Predict"
-STATUS_SECONDS = 5.0
+STATUS_SECONDS = 30.0
 PREDICT_SECONDS = 30.0
 RELOAD_SECONDS = 60.0  # the server loads models meanwhile
 

@@ -57,7 +57,7 @@ TUNED = Config(
     batch_delay_ms=1,
     job_queue=1000,
     request_bytes=4 * MIB,
-    response_seconds=10,
+    response_seconds=30,
     token_minutes=24 * 60,
     java=("-Xmx256m", "-Xmn32m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"),
     logging="log4j2.xml",

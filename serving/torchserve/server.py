@@ -26,7 +26,7 @@ NOBODY = "none"
 """A version without workers. TorchServe makes the first version of a model its default; as long as there is no champion, it is this one,
 and users' requests are answered with a 503."""
 
-SECONDS = 15  # to answer in; registering and unregistering wait for files and processes
+SECONDS = 60  # to answer in; registering and unregistering wait for files and processes
 CONNECT_SECONDS = 2
 DRAIN_SECONDS = 1
 PIXELS = 28 * 28

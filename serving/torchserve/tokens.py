@@ -13,7 +13,7 @@ from serving.server import START, ServerError
 
 Kind = Literal["management", "inference"]
 
-WRITTEN_SECONDS = 1  # TorchServe does not write the file in one step
+WRITTEN_SECONDS = 10  # TorchServe does not write the file in one step
 REFUSED = "Token Authorization failed"
 """What TorchServe says of a missing, wrong or expired token, with a 400."""
 

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import grpc
@@ -79,12 +80,13 @@ def grpc_server(answer: Answer) -> Iterator[str]:
         server.stop(0).wait()
 
 
-def stalling(start: float, seconds: float) -> Answer:
-    """Answers nobody for a while: everybody who asks between `start` and `seconds` later, by time.monotonic, waits until then."""
+def stalling(seconds: float) -> Answer:
+    """Answers nobody for a while, which begins a second after the first request: everybody who asks waits until its end."""
+    start = cache(lambda: time.monotonic() + 1)
 
     def answer(number: int) -> tuple[int, bytes]:
-        if start <= time.monotonic() < start + seconds:
-            time.sleep(start + seconds - time.monotonic())
+        if start() <= (now := time.monotonic()) < start() + seconds:
+            time.sleep(start() + seconds - now)
         return label(number)
 
     return answer

@@ -21,7 +21,7 @@ from serving.limit import forward, images_per_second
 from serving.release import Cause, Release, reconcile_all
 from serving.server import ServerError, Version
 from tests.processes import started
-from tests.waiting import PATIENCE
+from tests.waiting import PATIENCE, RUN_PATIENCE
 from windtunnel.benchmark import Benchmark, read_benchmark
 from windtunnel.errors import WindtunnelError
 from windtunnel.settings import ROOT
@@ -49,7 +49,7 @@ def bench(house, champions):
 
     def run(*arguments, **environment):
         command = [WINDTUNNEL, "bench", *arguments]
-        return subprocess.run(command, env=house.environment | environment, cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE)
+        return subprocess.run(command, env=house.environment | environment, cwd=ROOT, capture_output=True, text=True, timeout=RUN_PATIENCE)
 
     return run
 
@@ -76,7 +76,7 @@ def test_bench_measures_every_champion_over_every_protocol(bench, house):
     assert len(result["rows"]) == len(cells) + 4  # one open loop a model and protocol
     for row in result["rows"]:
         assert row["invalid"] is None
-        assert all(1 < rate < 100_000 for rate in row["requests_per_second"])  # a test may run beside others
+        assert all(0 < rate < 100_000 for rate in row["requests_per_second"])  # a test may run beside others
         assert all(0 < p50 <= p99 for p50, p99 in zip(row["p50"], row["p99"], strict=True))
         if row["loop"] == "open":
             assert (row["limit"], row["floor"], row["share_of_limit"], row["share_of_floor"]) == ([], [], None, None)

@@ -9,6 +9,7 @@ from contextlib import suppress
 import psutil
 import pytest
 
+from tests.processes import has_ended
 from tests.waiting import PATIENCE, wait_for
 from windtunnel.ports import platform_ports
 from windtunnel.processes import GONE
@@ -39,27 +40,23 @@ def children(keeper):
     return wait_for(lambda: all(started()) and started())
 
 
-def ended(process):
-    return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
-
-
 def test_a_keeper_ends_with_its_server_and_says_so(keeper):
     server, reconciling = children(keeper)
     server.send_signal(signal.SIGKILL)
     _, errors = keeper.communicate(timeout=PATIENCE)
     assert (keeper.returncode, errors.splitlines()[-1]) == (1, "tfserving ended with status -9")
-    wait_for(lambda: ended(reconciling))
+    wait_for(lambda: has_ended(reconciling))
 
 
 def test_what_a_keeper_has_only_just_started_ends_with_it(keeper):
     """Before either has run a line of its own."""
     processes = wait_for(lambda: len(found := psutil.Process(keeper.pid).children()) == 2 and found)
     keeper.kill()
-    wait_for(lambda: all(map(ended, processes)))
+    wait_for(lambda: all(map(has_ended, processes)))
 
 
 @pytest.mark.parametrize("signal_number", [signal.SIGTERM, signal.SIGKILL], ids=["stopped", "killed"])
 def test_a_server_ends_with_its_keeper(keeper, signal_number):
     processes = children(keeper)
     keeper.send_signal(signal_number)
-    wait_for(lambda: all(map(ended, processes)))
+    wait_for(lambda: all(map(has_ended, processes)))

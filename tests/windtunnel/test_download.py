@@ -83,7 +83,7 @@ def test_a_cut_connection_is_continued_where_it_broke_off(large: dict[str, bytes
 def test_a_silent_connection_is_continued_too(
     large: dict[str, bytes], mirror: Mirror, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("windtunnel.download.TIMEOUT", httpx.Timeout(0.3))
+    monkeypatch.setattr("windtunnel.download.TIMEOUT", httpx.Timeout(5))
     mirror.publish(large)
     mirror.stall_after = 150_000
     download(digests(large), [mirror.url], tmp_path)

@@ -11,7 +11,7 @@ from tests.waiting import PATIENCE
 PARENT = """
 import subprocess, sys
 from windtunnel.process import die_with_parent
-child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"], preexec_fn=die_with_parent)
+child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], preexec_fn=die_with_parent)
 print(child.pid, flush=True)
 child.wait()
 """

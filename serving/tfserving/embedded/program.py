@@ -37,7 +37,7 @@ from serving.tfserving.embedded.versions import LoadOptions, Versions
 
 logger = logging.getLogger(__name__)
 
-DRAIN_SECONDS = 2.0
+DRAIN_SECONDS = 8.0  # less than `serving.keeper` waits
 
 
 def run(flags: argparse.Namespace) -> int:

@@ -2,10 +2,9 @@
 
 import re
 
-import papermill
 import pytest
 
-from tests.notebooks import assert_fit_to_be_read, outputs
+from tests.notebooks import assert_fit_to_be_read, execute, outputs
 from windtunnel.settings import ROOT
 
 NOTEBOOK = ROOT / "notebooks/lenet5_benchmark.ipynb"
@@ -19,7 +18,7 @@ def executed(platform, champions, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         for name, value in platform.settings.variables.items():
             patch.setenv(name, value)
-        papermill.execute_notebook(NOTEBOOK, file, SHORT, progress_bar=False)
+        execute(NOTEBOOK, file, SHORT)
     return file
 
 

@@ -301,11 +301,11 @@ def test_a_stream_of_suggestions_is_killed_twelve_times(place: Path) -> None:
 
 def test_the_server_is_killed_while_clients_suggest(tmp_path: Path) -> None:
     """All that it acknowledged is there after its next start, and what clients send again is there once."""
-    sent = {number: TrainingRequest(label=number % 8, audio_samples=clip(number).tolist()) for number in range(200)}
+    sent = {number: TrainingRequest(label=number % 8, audio_samples=clip(number).tolist()) for number in range(600)}
     acknowledged: list[int] = []
 
     def stream(server: SpeechServer, thread: int) -> None:
-        for number in range(thread, 200, 4):
+        for number in range(thread, 600, 4):
             try:
                 server.old.Train(sent[number], timeout=PATIENCE)
             except grpc.RpcError:

@@ -14,7 +14,7 @@ from serving.speech.protos.dlserver_pb2 import InferenceRequest, TrainingRequest
 from serving.speech.protos.speech_pb2 import GetModelRequest, ListSuggestionsRequest
 from tests.serving.speech.running_speech import running
 from tests.tones import tone, tones_archive
-from tests.waiting import PATIENCE, wait_for
+from tests.waiting import RUN_PATIENCE, wait_for
 from windtunnel.clips import WORDS, as_clip
 from windtunnel.settings import ROOT
 
@@ -32,8 +32,8 @@ def server(tmp_path_factory):
     (recordings / "mini_speech_commands.zip").write_bytes(tones_archive())
     with running(folder, SamplesBeforeTrain="8", BaseSamplesPath=str(recordings)) as server:
         suggest(server)
-        wait_for(lambda: server.new.GetModel(GetModelRequest()).champion == 1, explain=server.log)
-        wait_for(lambda: set(states(server)) == {"trained"}, explain=server.log)
+        wait_for(lambda: server.new.GetModel(GetModelRequest()).champion == 1, RUN_PATIENCE, explain=server.log)
+        wait_for(lambda: set(states(server)) == {"trained"}, RUN_PATIENCE, explain=server.log)
         yield server
 
 
@@ -67,7 +67,7 @@ def test_poison_that_passes_the_checks_is_rejected_with_the_version_it_made_wors
         journal.add((number + 3) % 8, tone(number % 8, 5000 + number), f"sender {number}")
 
     command = [sys.executable, "-m", "serving.speech.local"]
-    done = subprocess.run(command, cwd=ROOT, input=config.model_dump_json(), capture_output=True, text=True, timeout=PATIENCE)
+    done = subprocess.run(command, cwd=ROOT, input=config.model_dump_json(), capture_output=True, text=True, timeout=RUN_PATIENCE)
     assert done.returncode == 0, done.stdout + done.stderr
     assert f"{POISONED} suggestions claimed: {POISONED} to train with, 0 rejected" in done.stdout
     assert f"all {POISONED} suggestions are rejected: accuracy " in done.stdout
@@ -80,7 +80,7 @@ def test_poison_that_passes_the_checks_is_rejected_with_the_version_it_made_wors
 def test_a_retraining_that_fails_gives_its_suggestions_back_and_leaves_the_server_alone(tmp_path):
     with running(tmp_path, SamplesBeforeTrain="8", BaseSamplesPath=str(tmp_path / "nowhere")) as server:
         suggest(server)
-        wait_for(lambda: "the model was not retrained" in server.log(), explain=server.log)
+        wait_for(lambda: "the model was not retrained" in server.log(), RUN_PATIENCE, explain=server.log)
         assert "nowhere/mini_speech_commands.zip cannot be read" in server.log()
         assert set(states(server)) == {"received"}
         assert server.process.poll() is None
@@ -92,5 +92,5 @@ def test_suggestions_of_a_run_that_was_cut_off_are_trained_with_all_the_same(tmp
     config = read_config(tmp_path / "server.ini")
     assert len(open_journal(config).claim("cut-off")) == len(WORDS)
     with running(tmp_path, SamplesBeforeTrain="8", BaseSamplesPath=str(tmp_path / "nowhere")) as server:
-        wait_for(lambda: "the model was not retrained" in server.log(), explain=server.log)
+        wait_for(lambda: "the model was not retrained" in server.log(), RUN_PATIENCE, explain=server.log)
         assert set(states(server)) == {"received"}

@@ -51,7 +51,7 @@ def test_memory(version: Path, tmp_path: Path) -> None:
 
 def test_what_was_asked_is_answered_before_it_ends(version: Path, tmp_path: Path) -> None:
     with running(tmp_path, ModelPath=str(version)) as server:
-        pcm = as_pcm(tone(2)).tobytes() * 60
+        pcm = as_pcm(tone(2)).tobytes() * 20
         segments = server.new.RecognizeLong(RecognizeLongRequest(pcm=pcm, hop_milliseconds=50))
         first = next(segments)
         server.process.send_signal(signal.SIGINT)
@@ -75,7 +75,7 @@ def test_metrics(version: Path, tmp_path: Path) -> None:
         with pytest.raises(grpc.RpcError):
             server.old.Infer(InferenceRequest())
         server.old.Train(TrainingRequest(label=2, audio_samples=tone(2).tolist()))
-        page = httpx.get(f"http://127.0.0.1:{port}/metrics", trust_env=False).text
+        page = httpx.get(f"http://127.0.0.1:{port}/metrics", trust_env=False, timeout=PATIENCE).text
     for line in (
         'speech_requests_total{code="OK",method="Infer"} 3.0',
         'speech_requests_total{code="INVALID_ARGUMENT",method="Infer"} 1.0',
@@ -113,7 +113,7 @@ def test_who_gives_up_leaves_nothing_behind(version: Path, tmp_path: Path) -> No
         assert answers == [1] * 25
 
         def idle() -> bool:
-            page = httpx.get(f"http://127.0.0.1:{port}/metrics", trust_env=False).text.splitlines()
+            page = httpx.get(f"http://127.0.0.1:{port}/metrics", trust_env=False, timeout=PATIENCE).text.splitlines()
             return "speech_requests_running 0.0" in page and "speech_queue_clips 0.0" in page
 
         wait_for(idle, explain=server.log)
@@ -124,7 +124,7 @@ def test_the_platforms_own_server(version: Path, tmp_path: Path) -> None:
     variables = {"WINDTUNNEL_HOME": str(tmp_path), "WINDTUNNEL_SPEECH_PORT": str(port)}
     command = [sys.executable, "-m", "serving.speech.serve"]
     process = subprocess.Popen(command, cwd=ROOT, env=os.environ | variables, stdout=subprocess.PIPE, text=True)
-    watchdog = threading.Timer(30, process.kill)
+    watchdog = threading.Timer(PATIENCE, process.kill)
     watchdog.start()
     try:
         assert process.stdout is not None

@@ -3,7 +3,6 @@
 import io
 import json
 import subprocess
-import time
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -18,7 +17,8 @@ from serving.server import ServerError, Version
 from serving.torchserve.server import TorchServe
 from serving.torchserve.stubs import PredictionsRequest, predictions
 from serving.torchserve.tokens import authorization
-from tests.waiting import PATIENCE
+from tests.processes import has_ended
+from tests.waiting import PATIENCE, wait_for
 from windtunnel.settings import Settings
 
 START = """
@@ -75,14 +75,9 @@ def npy(array: np.ndarray) -> bytes:
     return stream.getvalue()
 
 
-def ended(processes: list[psutil.Process], seconds: float) -> bool:
-    """Whether all of them end within that time; a zombie, which only waits for its parent, has."""
-    deadline = time.monotonic() + seconds
-    while any(process.is_running() and process.status() != psutil.STATUS_ZOMBIE for process in processes):
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.05)
-    return True
+def ended(processes: list[psutil.Process]) -> bool:
+    """Wait until all of them have ended."""
+    return wait_for(lambda: all(map(has_ended, processes)))
 
 
 def answers(running: Running) -> bool:

@@ -9,6 +9,8 @@ import pytest
 from running_torchserve import npy
 from safetensors.numpy import load_file
 
+from tests.waiting import PATIENCE
+
 NAME = "lenet5-switched"
 USERS = 4
 PAUSE = 0.02  # seconds that a user thinks
@@ -27,7 +29,7 @@ def model(torchserve, trained):
         torchserve.server.withdraw(NAME, number)
 
 
-def test_switching_loses_nothing_and_holds_at_once(torchserve, model, trained):
+def test_switching_loses_nothing_and_holds_at_once(torchserve, model, trained, monkeypatch):
     golden = {number: load_file(trained("pytorch", number) / "golden.safetensors") for number in (1, 2)}
     body = npy(golden[1]["image"][:1])
     logits = {number: model.predict(NAME, golden[1]["image"][:1], number)["logits"][0] for number in (1, 2)}
@@ -56,6 +58,7 @@ def test_switching_loses_nothing_and_holds_at_once(torchserve, model, trained):
         model.promote(NAME, number)
         reigns.append([time.monotonic(), number])
 
+    monkeypatch.setattr("serving.torchserve.server.DRAIN_SECONDS", PATIENCE)  # what still waits is answered, however slowly
     with ThreadPoolExecutor(USERS) as users:
         asking = [users.submit(use, rest if user % 2 else lambda: torchserve.call(NAME, body)) for user in range(USERS)]
         try:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tests.tones import tone, tones_archive
-from tests.waiting import PATIENCE
+from tests.waiting import RUN_PATIENCE
 from train_server.speech_commands.conditions import write_conditions
 from windtunnel.recordings import RECORDINGS, Recordings
 from windtunnel.run import Run
@@ -27,7 +27,7 @@ class Job:
     def train(self, out: Path) -> subprocess.CompletedProcess[str]:
         flags = {"--spec": self.run.spec_file, "--data": self.data, "--conditions": self.run.conditions, "--out": out}
         command = [sys.executable, "-m", "train_server.speech_commands.pytorch", *(str(word) for flag in flags.items() for word in flag)]
-        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE)
+        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=RUN_PATIENCE)
 
 
 @pytest.fixture(scope="session")

@@ -2,10 +2,9 @@
 
 import re
 
-import papermill
 import pytest
 
-from tests.notebooks import assert_fit_to_be_read, outputs, recordings
+from tests.notebooks import assert_fit_to_be_read, execute, outputs, recordings
 from windtunnel.clips import WORDS
 from windtunnel.manifest import verify_version
 from windtunnel.settings import ROOT
@@ -24,7 +23,7 @@ def executed(tones, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("WINDTUNNEL_DATA", str(folder))
         patch.setenv("PYTHONPATH", str(ROOT))
-        papermill.execute_notebook(NOTEBOOK, folder / "executed.ipynb", SHORT, cwd=folder, progress_bar=False)
+        execute(NOTEBOOK, folder / "executed.ipynb", SHORT, cwd=folder)
     return folder / "executed.ipynb"
 
 

@@ -30,6 +30,7 @@ with messages_alone():
 
 TIMEOUT = PATIENCE
 UNLIMITED = [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1)]
+SOON = [("grpc.initial_reconnect_backoff_ms", 100), ("grpc.max_reconnect_backoff_ms", 500)]  # after the server has begun to listen
 
 
 class EmbeddedServer:
@@ -46,7 +47,7 @@ class EmbeddedServer:
             self.process = subprocess.Popen(command, env=environment, cwd=directory, stdout=log, stderr=log)
 
     def __enter__(self) -> "EmbeddedServer":
-        self.channel = grpc.insecure_channel(f"127.0.0.1:{self.port}", options=UNLIMITED)
+        self.channel = grpc.insecure_channel(f"127.0.0.1:{self.port}", options=UNLIMITED + SOON)
         self.prediction = prediction_service_pb2_grpc.PredictionServiceStub(self.channel)
         self.models = model_service_pb2_grpc.ModelServiceStub(self.channel)
         if self._wait:

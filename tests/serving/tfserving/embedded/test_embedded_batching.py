@@ -188,8 +188,10 @@ def test_litert_proves_how_quick_it_is(models: Path) -> None:
     model = LiteModel(models / "lite" / "1" / FILE, 1)
     small, large = {"x": np.ones((1, 2), np.float32)}, {"x": np.ones((1000, 2), np.float32)}
     assert not model.quick("serving_default", small)
-    for _ in range(4 * QUICK_RUNS):  # what an interruption made slow has to be proved again
+    for _ in range(100 * QUICK_RUNS):  # what an interruption made slow has to be proved again
         model.run("serving_default", small, ["y"])
+        if model.quick("serving_default", small):
+            break
     assert (model.quick("serving_default", small), model.quick("serving_default", large)) == (True, False)
     with pytest.raises(ServingError, match="Expects x to be DT_FLOAT"):
         model.run("serving_default", {"x": np.ones((1, 2))}, ["y"])

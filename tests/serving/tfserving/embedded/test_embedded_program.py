@@ -5,7 +5,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import grpc
@@ -94,9 +93,11 @@ def test_flags_reach_grpc_and_the_session(tmp_path: Path, models: Path) -> None:
 def test_sigterm_answers_what_was_asked_and_ends(tmp_path: Path, models: Path) -> None:
     with EmbeddedServer(tmp_path, f"--model_base_path={models / 'batch'}") as server:
         request = predict_request("default", {"x": np.ones((1, 2), np.float32)})
-        server.prediction.Predict(request, 60)
-        future = server.prediction.Predict.future(request, 60)
-        time.sleep(0.05)
+        server.prediction.Predict(request, PATIENCE)
+        process = psutil.Process(server.process.pid)
+        before = sum(process.cpu_times()[:2])
+        future = server.prediction.Predict.future(request, PATIENCE)
+        wait_for(lambda: sum(process.cpu_times()[:2]) > before)  # it has begun
         server.process.send_signal(signal.SIGTERM)
         assert list(future.result().outputs["sum"].float_val) == [2.0]
         assert server.process.wait(timeout=PATIENCE) == 0

@@ -14,6 +14,7 @@ import pytest
 from embedded_server import EmbeddedServer, config_text, messages_alone, predict_request
 
 from tests.waiting import PATIENCE, wait_for
+from windtunnel.files import write_atomically
 from windtunnel.settings import ROOT
 
 pytestmark = pytest.mark.minutes(1)
@@ -158,7 +159,7 @@ def test_two_entries_share_a_version(server: EmbeddedServer, models: Path) -> No
 def test_a_version_is_unloaded_when_its_requests_have_ended(server: EmbeddedServer, models: Path) -> None:
     server.reload(config_text(busy=entry(models / "batch", 1)))
     rows = np.ones((1, 2), np.float32)
-    pending = [server.prediction.Predict.future(predict_request("busy", {"x": rows}), 60) for _ in range(12)]
+    pending = [server.prediction.Predict.future(predict_request("busy", {"x": rows}), PATIENCE) for _ in range(12)]
     wait_for(lambda: any(future.done() for future in pending))
     server.reload(config_text(other=entry(models / "two_versions", 123)))
     assert server.states("busy")[1] in ("UNLOADING", "END")
@@ -169,7 +170,7 @@ def test_a_version_is_unloaded_when_its_requests_have_ended(server: EmbeddedServ
 
 def test_a_client_that_goes_away_does_not_end_the_server(server: EmbeddedServer, models: Path) -> None:
     server.reload(config_text(left=entry(models / "batch", 1)))
-    pending = [server.prediction.Predict.future(predict_request("left", {"x": np.ones((1, 2), np.float32)}), 60) for _ in range(8)]
+    pending = [server.prediction.Predict.future(predict_request("left", {"x": np.ones((1, 2), np.float32)}), PATIENCE) for _ in range(8)]
     wait_for(lambda: any(future.done() for future in pending))
     for future in pending:
         future.cancel()
@@ -198,7 +199,7 @@ def test_a_version_that_cannot_be_loaded(server: EmbeddedServer, base: Path, mod
 def test_loads_are_tried_again(base: Path, models: Path, tmp_path: Path) -> None:
     content = (base / "123" / "saved_model.pb").read_bytes()
     (base / "123" / "saved_model.pb").write_bytes(b"no model")
-    flags = ("--max_num_load_retries=100", "--load_retry_interval_micros=50000")
+    flags = ("--max_num_load_retries=1000000", "--load_retry_interval_micros=50000")
     with EmbeddedServer(tmp_path, f"--model_base_path={base}", *flags) as server:
         assert server.states("default") == {123: "LOADING"}
         (base / "123" / "saved_model.pb").write_bytes(content)
@@ -236,11 +237,11 @@ def test_the_config_file_is_read_again(tmp_path: Path, models: Path) -> None:
     config.write_text(config_text(first=entry(models / "half_plus_two")))
     with EmbeddedServer(tmp_path, f"--model_config_file={config}", "--model_config_file_poll_wait_seconds=1") as server:
         assert server.half("first") == (123, 3.0)
-        config.write_text("this is no configuration")
+        write_atomically(config, b"this is no configuration")
         wait_for(lambda: "stays as it was: Error parsing text-format tensorflow.serving.ModelServerConfig" in server.log)
         assert server.half("first") == (123, 3.0)
         message = text_format.Parse(config_text(second=entry(models / "half_plus_three")), model_server_config_pb2.ModelServerConfig())
-        config.write_text(text_format.MessageToString(message))
+        write_atomically(config, text_format.MessageToString(message).encode())
         wait_for(lambda: "name: second version: 123" in server.log)
         assert server.half("second") == (123, 4.0)
         assert failure(lambda: server.half("first"))[0] == "NOT_FOUND"
