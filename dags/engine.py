@@ -9,7 +9,7 @@ from docker.errors import APIError, DockerException, NotFound
 
 from windtunnel.settings import Settings
 
-CONNECT_SECONDS = 5
+CONNECT_SECONDS = 30
 ANSWER_SECONDS = 60
 GONE = (404, 409)  # the engine knows it no more, or is removing it for somebody else
 

@@ -113,7 +113,7 @@ for image in images:
     pictures.append(picture.getvalue())
 
 answers = {}  # probabilities of each image, by model and protocol
-http = httpx.Client(headers={"Authorization": f"Bearer {token}"}, trust_env=False)
+http = httpx.Client(headers={"Authorization": f"Bearer {token}"}, trust_env=False, timeout=60)
 for name in on_torchserve:
     replies = [http.post(f"{settings.torchserve_url}/predictions/{name}", content=picture) for picture in pictures]
     answers[name, "REST"] = [reply.raise_for_status().json()["probabilities"] for reply in replies]
@@ -140,7 +140,9 @@ print(f"a message of {messages[0].ByteSize()} bytes, an answer of {replies[0].By
 
 # %%
 for name in on_tfserving:
-    reply = httpx.post(f"{settings.tfserving_url}/v1/models/{name}:predict", json={"instances": images.tolist()}, trust_env=False)
+    reply = httpx.post(
+        f"{settings.tfserving_url}/v1/models/{name}:predict", json={"instances": images.tolist()}, trust_env=False, timeout=60
+    )
     rows = reply.raise_for_status().json()["predictions"]
     answers[name, "REST"] = [row["probabilities"] for row in rows]
 

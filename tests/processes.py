@@ -27,7 +27,7 @@ def started(command: Sequence[str | Path], **arguments: Any) -> Iterator["subpro
     try:
         yield process
     finally:
-        with suppress(psutil.NoSuchProcess):
+        if process.returncode is None:  # what has been waited for may have given its number to another
             leader = psutil.Process(process.pid)
             for each in [leader, *leader.children(recursive=True)]:
                 with suppress(psutil.NoSuchProcess):

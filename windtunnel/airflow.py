@@ -16,7 +16,7 @@ from windtunnel.errors import WindtunnelError
 from windtunnel.settings import Settings
 
 POLL_SECONDS = 1.0
-PARSE_SECONDS = 60
+PARSE_SECONDS = 300  # on a busy machine
 
 
 class AirflowAwayError(WindtunnelError):

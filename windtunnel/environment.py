@@ -66,8 +66,8 @@ def platform_environment(settings: Settings) -> dict[str, str]:
         # What ran in a scheduler that was killed is tried again once its last heartbeat is 30 s old, and not after 5 minutes.
         "AIRFLOW__SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": "10",
         "AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.1",  # while tasks run, see dags/executor.py
-        # A task waits for an API server that is being started again: 50 s on average, and without long pauses at the end.
-        "AIRFLOW__WORKERS__EXECUTION_API_RETRIES": "20",
+        # A task waits for an API server that is being started again: 100 s on average, and without long pauses at the end.
+        "AIRFLOW__WORKERS__EXECUTION_API_RETRIES": "40",
         "AIRFLOW__WORKERS__EXECUTION_API_RETRY_WAIT_MAX": "5",
         "AIRFLOW__WORKERS__EXECUTION_API_TIMEOUT": "60",  # s; the first answer takes more than its own 5 s on busy cores
         "AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL": "1",  # a task that is skipped or fails takes that long to end

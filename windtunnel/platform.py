@@ -27,6 +27,7 @@ from windtunnel.supervisor import SUPERVISOR, log_of
 START_SECONDS = 600  # 20 on a quiet machine; one that has other work is no reason to give up
 TURN_SECONDS = 2 * START_SECONDS
 LOG_LINES = 15
+ANSWER_SECONDS = 15  # a server that takes longer is not answering
 BEATING = ("scheduler", "dag-processor", "triggerer")
 HEALTH = {
     "api-server": "/api/v2/monitor/health",
@@ -182,7 +183,7 @@ def _answering(settings: Settings, groups: dict[str, list[psutil.Process]], lead
             answering.add(name)
             continue
         try:
-            reply = httpx.get(url + HEALTH[name], timeout=5, trust_env=False)
+            reply = httpx.get(url + HEALTH[name], timeout=ANSWER_SECONDS, trust_env=False)
         except httpx.HTTPError:
             continue
         if not reply.is_server_error:  # TorchServe's refusal of a request without a token is an answer

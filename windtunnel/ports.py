@@ -10,7 +10,7 @@ from typing import Any, TextIO
 
 from windtunnel.settings import Settings
 
-CANDIDATES = range(10_000, 32_768)  # below those that Linux gives to connections, and to who asks for any port
+CANDIDATES = range(10_000, 20_000)  # below those that Linux gives to connections, and to who asks for any port
 
 _reserved: list[TextIO] = []
 

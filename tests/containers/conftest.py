@@ -10,7 +10,7 @@ from tests.containers.stack import Stack, write_data
 from windtunnel import __version__
 from windtunnel.settings import ROOT
 
-BUILD_SECONDS = 2400
+BUILD_SECONDS = 5000
 
 
 def pytest_terminal_summary(terminalreporter):

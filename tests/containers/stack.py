@@ -19,7 +19,7 @@ from windtunnel.environment import password_file
 from windtunnel.ports import platform_ports
 from windtunnel.settings import ROOT, Settings
 
-HEALTHY_SECONDS = 2 * PATIENCE
+HEALTHY_SECONDS = RUN_PATIENCE
 
 
 def compose_command():
@@ -58,7 +58,8 @@ class Stack:
         inherited = {name: value for name, value in self.engine.environment.items() if not name.startswith(("WINDTUNNEL_", "COMPOSE_"))}
         ports = {f"WINDTUNNEL_{name.upper()}": str(port) for name, port in self.ports.items()}
         own = {"COMPOSE_PROJECT_NAME": self.project, "WINDTUNNEL_DATA": str(self.data), "WINDTUNNEL_SCHEDULE": "none"}
-        return inherited | ports | own | self.images | {"DOCKER_SOCKET": self.engine.url.removeprefix("unix://")}
+        own |= {"DOCKER_SOCKET": self.engine.url.removeprefix("unix://"), "COMPOSE_HTTP_TIMEOUT": str(int(PATIENCE))}
+        return inherited | ports | own | self.images
 
     @property
     def settings(self):
@@ -87,19 +88,21 @@ class Stack:
         return time.monotonic() - start
 
     def unwell(self):
-        """The services that are neither healthy nor done."""
-        return [name for name, state in self.states().items() if state not in ("healthy", "done")]
+        """The services of which a container is neither healthy nor done."""
+        return sorted({service for service, state in self._containers() if state not in ("healthy", "done")})
 
     def states(self):
-        """Of every container whose task is not to run one: `healthy`, `done` (a one-shot that succeeded), or what is wrong."""
-        states = {}
+        """Of every service: `healthy`, `done` (a one-shot that succeeded), or what is wrong with one of its containers."""
+        return dict(self._containers())
+
+    def _containers(self):
+        """The service and the state of every container."""
         for container in self.inspect():
             state, service = container["State"], service_of(container)
             if state["Status"] == "exited":
-                states[service] = "done" if state["ExitCode"] == 0 else f"exited with {state['ExitCode']}"
+                yield service, "done" if state["ExitCode"] == 0 else f"exited with {state['ExitCode']}"
             else:
-                states[service] = state.get("Health", {}).get("Status", "has no health check")
-        return states
+                yield service, state.get("Health", {}).get("Status", "has no health check")
 
     def inspect(self, service=None):
         """What the engine says of the project's containers, or those of one service."""

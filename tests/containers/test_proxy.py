@@ -309,7 +309,7 @@ def test_a_service_runs_is_found_by_its_labels_and_removed(client, engine, image
     try:
         assert [found["ID"] for found in client.services(filters={"label": [f"windtunnel.project={project}"]})] == [identifier]
         assert client.inspect_service(identifier)["ID"] == identifier
-        wait_for(lambda: client.tasks(filters={"service": identifier})[0]["Status"]["State"] == "complete")
+        wait_for(lambda: any(task["Status"]["State"] == "complete" for task in client.tasks(filters={"service": identifier})))
         assert b"".join(client.service_logs(identifier, stdout=True)) == b"here\n"
     finally:
         client.remove_service(identifier)

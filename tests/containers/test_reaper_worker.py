@@ -55,7 +55,7 @@ def test_it_reaps_while_it_works_and_leaves_nothing_when_told_to_stop(jobs, work
     alive, orphan = start(jobs, task.pid), start(jobs, task.pid, seconds=60)
     jobs.wait_for(lambda: orphan not in jobs.mine())
     assert jobs.mine() == [alive]
-    assert f"reaper: {orphan}" in jobs.log
+    jobs.wait_for(lambda: f"reaper: {orphan}" in jobs.log)
 
     celery = psutil.Process(worker.pid).children(recursive=True)
     worker.send_signal(signal.SIGTERM)

@@ -18,7 +18,7 @@ from serving.speech.protos.speech_pb2_grpc import SpeechStub
 from tests.containers.engine import CACHE
 from tests.serving.speech.running_speech import DIRECT
 from tests.serving.speech.speech_models import tone, write_version
-from tests.waiting import PATIENCE, wait_for
+from tests.waiting import PATIENCE, RUN_PATIENCE, wait_for
 from tests.windtunnel.spoken import recordings, zipped
 from windtunnel.clips import FULL_SCALE
 from windtunnel.ports import free_ports
@@ -45,7 +45,8 @@ class Runner:
 
     def __call__(self, *arguments: str) -> str:
         command = [*self.program, *arguments]
-        done = subprocess.run(command, env=self.environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=PATIENCE)
+        output = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+        done = subprocess.run(command, env=self.environment, timeout=RUN_PATIENCE, **output)
         assert done.returncode == 0, f"{' '.join(command)} ended with status {done.returncode}: {done.stdout}"
         return done.stdout.strip()
 
@@ -66,7 +67,7 @@ class Runner:
 
     def end(self) -> str:
         """Stop and remove the container; its exit status, which is 137 of one that has to be killed."""
-        self("stop", self.name)
+        self("stop", "--time", str(int(PATIENCE)), self.name)
         status = self("inspect", "--format", "{{.State.ExitCode}}", self.name)
         self("rm", self.name)
         return status
@@ -82,7 +83,7 @@ def runner(request, engine, images):
         runner = Runner(["podman", "--root", str(CACHE / "podman")], dict(os.environ), PODMAN, f"localhost/{image}", port)
         if engine.docker("images", "-q", "--no-trunc", image) not in runner("images", "-q", "--no-trunc"):
             load = f"{shlex.quote(engine.client)} save {image} | {shlex.join(runner.program)} load"
-            subprocess.run(["bash", "-o", "pipefail", "-c", load], env=engine.environment, check=True, timeout=600)
+            subprocess.run(["bash", "-o", "pipefail", "-c", load], env=engine.environment, check=True, timeout=RUN_PATIENCE)
             runner("image", "prune", "--force")  # the one before
     yield runner
     if runner("ps", "--all", "--quiet", "--filter", f"name={runner.name}"):
@@ -145,7 +146,7 @@ def test_another_container_on_the_volume_goes_on_with_a_mounted_configuration_an
         assert suggested(channel) == [LEFT]
 
         suggest(channel, YES)  # the second, which is enough
-        wait_for(lambda: SpeechStub(channel).GetModel(GetModelRequest(), timeout=PATIENCE).champion == 1, explain=runner.log)
+        wait_for(lambda: SpeechStub(channel).GetModel(GetModelRequest(), timeout=PATIENCE).champion == 1, RUN_PATIENCE, explain=runner.log)
         if not runner.options:
             assert runner("inspect", "--format", "{{.State.Health.Status}}", runner.name) == "healthy"
     assert runner.end() == "0"

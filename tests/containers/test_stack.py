@@ -90,7 +90,7 @@ def ask(stack, framework):
     settings = stack.settings
     if framework == "tensorflow":
         url = f"{settings.tfserving_url}/v1/models/lenet5-tensorflow:predict"
-        answer = httpx.post(url, json={"instances": digit().tolist()}, trust_env=False).raise_for_status().json()
+        answer = httpx.post(url, json={"instances": digit().tolist()}, trust_env=False, timeout=PATIENCE).raise_for_status().json()
         return int(np.argmax(answer["predictions"][0]["probabilities"]))
     keys = json.loads(stack.read("torchserve", "/var/lib/windtunnel/serving/torchserve/key_file.json"))
     answer = httpx.post(
@@ -182,10 +182,10 @@ def test_the_notebook_runs_against_the_stack(stack):
 
 
 def test_a_training_container_that_is_killed_is_tried_again(stack, runs):
-    run_id = runs.start(frameworks=["pytorch"], samples=20_000, epochs=4)
+    run_id = runs.start(frameworks=["pytorch"], samples=20_000, epochs=10)
     label = "windtunnel.task=framework.train"
     [container] = wait_for(lambda: task_containers(stack, label), RUN_PATIENCE)
-    wait_for(lambda: "epoch 1/4" in stack.engine.docker("logs", container), RUN_PATIENCE)
+    wait_for(lambda: "epoch 1/10" in stack.engine.docker("logs", container), RUN_PATIENCE)
     stack.engine.docker("kill", container)
     [train] = [task for task in runs.end(run_id) if task["task_id"] == "framework.train"]
     assert train["try_number"] == 2

@@ -155,13 +155,13 @@ def test_processes_killed_at_random_come_back(platform, users):
     ids=["scheduler", "api-server"],
 )
 def test_a_run_goes_on_when_what_it_needs_is_killed(platform, name, said):
-    lines = []
-    with platform.start("run", "trivial", "--param", "names=a", "--param", "seconds=8") as run:
+    lines, pid = [], now(platform, name).pid  # which takes a second or more to know
+    with platform.start("run", "trivial", "--param", "names=a", "--param", "seconds=15") as run:
         for line in run.stderr:
             lines.append(line)
             if "working on a" in line:
                 break
-        os.kill(now(platform, name).pid, signal.SIGKILL)
+        os.kill(pid, signal.SIGKILL)
         lines += run.stderr
         assert run.wait() == 0, lines
     assert any(said in line for line in lines), lines

@@ -147,7 +147,7 @@ def asked(platform):
 
 def kill_trainer(platform):
     """Kill the process that trains, once it has trained for an epoch."""
-    wait_for(lambda: list(platform.settings.runs.glob("speech_commands/*/pytorch.partial/metrics.jsonl")))
+    wait_for(lambda: list(platform.settings.runs.glob("speech_commands/*/pytorch.partial/metrics.jsonl")), RUN_PATIENCE)
     trainer = wait_for(lambda: platform.processes(TRAINER))[0]
     trainer.kill()
     psutil.wait_procs([trainer], timeout=PATIENCE)
@@ -164,7 +164,7 @@ def test_a_retraining_that_is_killed_costs_users_nothing_and_is_tried_again_late
         for _ in range(2):  # Airflow tries the task once more by itself
             kill_trainer(platform)
         (first,) = asked(platform)
-        wait_for(lambda: airflow.run("speech_commands", first).state == "failed")
+        wait_for(lambda: airflow.run("speech_commands", first).state == "failed", RUN_PATIENCE)
         assert len(suggestions(channel, "received")) == ENOUGH
         assert champion(channel) == 1
         second = wait_for(lambda: asked(platform)[1:], RUN_PATIENCE)[0]
@@ -199,7 +199,10 @@ def test_suggestions_are_taken_back_and_the_model_is_trained_without_them(platfo
     done = platform.json(*taken, "--undo")
     assert [each["id"] for each in done["suggestions"]] == [each["id"] for each in trained]
     assert {each["state"] for each in platform.json(*taken)["suggestions"]} == {"undone"}
-    assert Airflow(platform.settings).run("speech_commands", done["retraining"]).state in ("queued", "running")
+    airflow = Airflow(platform.settings)
+    assert airflow.run("speech_commands", done["retraining"]).state in ("queued", "running")
+    # It claims what waits; what the next test suggests is to wait after that.
+    wait_for(lambda: ("claim", "success") in [(task.name, task.state) for task in airflow.run("speech_commands", done["retraining"]).tasks])
 
 
 def test_users_get_the_version_before_and_a_suggestion_is_listed(platform, channel, tmp_path):

@@ -138,6 +138,6 @@ def test_what_cannot_be_asked_is_said_in_one_line(platform, run, tmp_path):
 def test_the_management_api_wants_its_token(platform, run):
     settings = platform.settings
     url = f"http://{settings.host}:{settings.torchserve_management_port}/models"
-    reply = httpx.get(url, trust_env=False)
+    reply = httpx.get(url, trust_env=False, timeout=PATIENCE)
     assert 400 <= reply.status_code < 500
     assert "lenet5" not in reply.text
