@@ -3,12 +3,13 @@
 from pathlib import Path
 from typing import Any
 
+import grpc
 import numpy as np
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, text_format, wrappers_pb2
 from tensorflow_serving.config import model_server_config_pb2
 
 from serving.tfserving.embedded.batching import BatchingParameters
-from serving.tfserving.embedded.errors import invalid_argument
+from serving.tfserving.embedded.errors import ServingError, invalid_argument
 
 TENSORFLOW = "tensorflow"
 
@@ -76,7 +77,8 @@ def _platform(model: model_server_config_pb2.ModelConfig) -> str:
     return TENSORFLOW
 
 
-# What TensorFlow Serving's package of stubs leaves out: servables/tensorflow/session_bundle_config.proto, config/monitoring_config.proto.
+# What TensorFlow Serving's package of stubs leaves out: servables/tensorflow/session_bundle_config.proto, config/monitoring_config.proto,
+# config/ssl_config.proto.
 _LEFT_OUT = """
 name: "windtunnel/tensorflow_serving.proto" package: "tensorflow.serving" syntax: "proto3" dependency: "google/protobuf/wrappers.proto"
 message_type {
@@ -98,6 +100,13 @@ message_type {
   name: "MonitoringConfig"
   field { name: "prometheus_config" number: 1 type: TYPE_MESSAGE type_name: ".tensorflow.serving.PrometheusConfig" }
 }
+message_type {
+  name: "SSLConfig"
+  field { name: "server_key" number: 1 type: TYPE_STRING }
+  field { name: "server_cert" number: 2 type: TYPE_STRING }
+  field { name: "custom_ca" number: 3 type: TYPE_STRING }
+  field { name: "client_verify" number: 4 type: TYPE_BOOL }
+}
 """
 
 
@@ -118,6 +127,28 @@ def read_prometheus_path(path: Path, default: str) -> str | None:
     """
     config = read_text_proto(path, _left_out("MonitoringConfig")).prometheus_config
     return (config.path or default) if config.enable else None
+
+
+def read_ssl_config(path: Path) -> grpc.ServerCredentials:
+    """Read `--ssl_config_file`: the key and certificates for TLS, as PEM in the file itself, and whether clients must have a certificate.
+
+    Raises:
+        ServingError: INVALID_ARGUMENT. Whether the PEM is valid is found when a port is opened.
+    """
+    config = _left_out("SSLConfig")
+    try:
+        read_text_proto(path, config)
+    except ServingError as error:
+        if not isinstance(error.__cause__, text_format.ParseError):
+            raise
+        line = error.__cause__.GetLine()  # and not what is wrong with it: that text quotes the line, which may hold the key
+        raise invalid_argument(f"Error parsing text-format {config.DESCRIPTOR.full_name}: {path}: line {line}") from None
+    for name in ("server_key", "server_cert", *(["custom_ca"] if config.client_verify else [])):
+        if not getattr(config, name):
+            purpose = "client_verify checks clients by it" if name == "custom_ca" else "TLS needs it"
+            raise invalid_argument(f"{path}: {name} is empty: found nothing, expected PEM, since {purpose}")
+    pair = config.server_key.encode(), config.server_cert.encode()
+    return grpc.ssl_server_credentials([pair], config.custom_ca.encode() or None, config.client_verify)
 
 
 def read_batching_parameters(path: Path) -> BatchingParameters:

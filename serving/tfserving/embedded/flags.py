@@ -49,6 +49,8 @@ def _add_ports(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--port", type=int, default=8500, help="gRPC port; 0 for none")
     parser.add_argument("--grpc_socket_path", default="", help="Unix socket to serve gRPC on besides")
     parser.add_argument("--grpc_channel_arguments", default="", help="settings of gRPC: name=value,name=value")
+    parser.add_argument("--ssl_config_file", default="", help="SSLConfig: serve gRPC over TLS; REST stays without, as in the real server")
+    _add_truth(parser, "use_alts_credentials", False, "refused: ALTS is Google's, and works nowhere else")
     parser.add_argument("--rest_api_port", type=int, default=0, help="REST port; 0 for none")
     parser.add_argument("--rest_api_timeout_in_ms", type=int, default=30_000, help="how long a REST call may take")
     _add_truth(parser, "rest_api_enable_cors_support", False, "let pages of other origins ask")
@@ -102,9 +104,7 @@ _MEANINGLESS = (
     "platform_config_file",
     "remove_unused_fields_from_bundle_metagraph",
     "rest_api_num_threads",
-    "ssl_config_file",
     "thread_pool_factory_config_file",
-    "use_alts_credentials",
     "use_saved_model",
     "xla_cpu_compilation_enabled",
     "xla_gpu_compilation_enabled",

@@ -22,6 +22,7 @@ from serving.tfserving.embedded.config import (
     read_batching_parameters,
     read_model_config,
     read_prometheus_path,
+    read_ssl_config,
     read_text_proto,
     single_model_config,
 )
@@ -62,13 +63,14 @@ async def _serve(flags: argparse.Namespace) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     config = _model_config(flags)
+    credentials = _credentials(flags)
     library = Library(_model_options(flags), max(1, flags.num_load_threads))
     versions = Versions(library, _load_options(flags))
     batcher = Batcher(_batching_parameters(flags))
     core = Core(versions, batcher, flags.allow_version_labels_for_unavailable_models)
     await _begin(core, config)
     background = [asyncio.ensure_future(versions.keep_polling()), asyncio.ensure_future(_keep_reading(flags, core, config))]
-    async with _grpc(core, flags), _rest(core, flags):
+    async with _grpc(core, flags, credentials), _rest(core, flags):
         await stop.wait()
     for task in background:
         task.cancel()
@@ -77,15 +79,19 @@ async def _serve(flags: argparse.Namespace) -> None:
 
 
 @asynccontextmanager
-async def _grpc(core: Core, flags: argparse.Namespace) -> AsyncIterator[None]:
-    """Serve gRPC; at the end, answer the requests that are there."""
+async def _grpc(core: Core, flags: argparse.Namespace, credentials: grpc.ServerCredentials | None) -> AsyncIterator[None]:
+    """Serve gRPC, over TLS with credentials; at the end, answer the requests that are there."""
     server = make_server(core, _channel_arguments(flags))
     try:
         for address in _addresses(flags):
             try:
-                server.add_insecure_port(address)
+                if credentials is None:
+                    server.add_insecure_port(address)
+                else:
+                    server.add_secure_port(address, credentials)
             except RuntimeError as error:
-                raise ServingError(grpc.StatusCode.UNAVAILABLE, f"Cannot listen on {address}: {error}") from error
+                listen = "listen on" if credentials is None else "serve TLS with the key and certificates of --ssl_config_file on"
+                raise ServingError(grpc.StatusCode.UNAVAILABLE, f"Cannot {listen} {address}: {error}") from error
         await server.start()
         logger.info("Running gRPC ModelServer at %s ...", ", ".join(_addresses(flags)))
         yield
@@ -144,6 +150,14 @@ def _model_config(flags: argparse.Namespace) -> model_server_config_pb2.ModelSer
     if flags.model_base_path:
         return single_model_config(flags.model_name, flags.model_base_path)
     raise invalid_argument("Both server_options.model_base_path and server_options.model_config_file are empty!")
+
+
+def _credentials(flags: argparse.Namespace) -> grpc.ServerCredentials | None:
+    """What gRPC proves itself by; None for plain text."""
+    if flags.use_alts_credentials:
+        message = "--use_alts_credentials needs Google's own network: found true, expected false. Use --ssl_config_file"
+        raise ServingError(grpc.StatusCode.UNIMPLEMENTED, message)
+    return read_ssl_config(Path(flags.ssl_config_file)) if flags.ssl_config_file else None
 
 
 def _batching_parameters(flags: argparse.Namespace) -> BatchingParameters | None:

@@ -36,18 +36,19 @@ SOON = [("grpc.initial_reconnect_backoff_ms", 100), ("grpc.max_reconnect_backoff
 class EmbeddedServer:
     """A server with these flags, in a context; it has a gRPC port of its own and answers when the context is entered."""
 
-    def __init__(self, directory: Path, *flags: str, wait: bool = True) -> None:
+    def __init__(self, directory: Path, *flags: str, wait: bool = True, credentials: grpc.ChannelCredentials | None = None) -> None:
         self.port, self.rest_port = free_ports(2)
         self.directory = directory
         self._log = directory / f"server-{self.port}.log"
         self._wait = wait
+        self._credentials = credentials
         command = [sys.executable, "-m", "serving.tfserving.embedded", f"--port={self.port}", *flags]
         environment = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "2", "PYTHONPATH": str(ROOT)}
         with self._log.open("wb") as log:
             self.process = subprocess.Popen(command, env=environment, cwd=directory, stdout=log, stderr=log)
 
     def __enter__(self) -> "EmbeddedServer":
-        self.channel = grpc.insecure_channel(f"127.0.0.1:{self.port}", options=UNLIMITED + SOON)
+        self.channel = self.connect(self._credentials)
         self.prediction = prediction_service_pb2_grpc.PredictionServiceStub(self.channel)
         self.models = model_service_pb2_grpc.ModelServiceStub(self.channel)
         if self._wait:
@@ -65,6 +66,10 @@ class EmbeddedServer:
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
         assert self.process.wait(timeout=PATIENCE) in (0, 1), self.log
+
+    def connect(self, credentials: grpc.ChannelCredentials | None) -> grpc.Channel:
+        address = f"127.0.0.1:{self.port}"
+        return grpc.secure_channel(address, credentials, UNLIMITED) if credentials else grpc.insecure_channel(address, UNLIMITED)
 
     @property
     def log(self) -> str:

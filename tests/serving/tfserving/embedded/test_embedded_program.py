@@ -1,5 +1,6 @@
 """The program: flags, files that are wrong, the end; and LiteRT."""
 
+import json
 import os
 import signal
 import socket
@@ -20,7 +21,7 @@ from windtunnel.settings import ROOT
 pytestmark = pytest.mark.minutes(1)
 
 with messages_alone():
-    from tensorflow_serving.apis import get_model_metadata_pb2
+    from tensorflow_serving.apis import get_model_metadata_pb2, prediction_service_pb2_grpc
 
 
 def test_flags_with_and_without_an_equals_sign() -> None:
@@ -61,6 +62,10 @@ def test_wrong_flags(arguments: list[str], error: str, capsys: pytest.CaptureFix
 
 def test_servers_that_cannot_start(tmp_path: Path, models: Path) -> None:
     (tmp_path / "wrong").write_text("improperly formatted file")
+    (tmp_path / "typo").write_text('server_cert: "c"\nserver_kye: "secret"')
+    (tmp_path / "no_key").write_text('server_cert: "c"')
+    (tmp_path / "no_ca").write_text('server_key: "k" server_cert: "c" client_verify: true')
+    (tmp_path / "no_pem").write_text('server_key: "k" server_cert: "c"')
     base = f"--model_base_path={models / 'half_plus_two'}"
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
@@ -73,12 +78,19 @@ def test_servers_that_cannot_start(tmp_path: Path, models: Path) -> None:
             (base, "--tensorflow_session_config_file=wrong"): "INVALID_ARGUMENT: Error parsing text-format tensorflow.ConfigProto: wrong: ",
             (base, f"--port={port}"): f"UNAVAILABLE: Cannot listen on 127.0.0.1:{port}: ",
             (base, f"--rest_api_port={port}"): f"UNAVAILABLE: Cannot listen on 127.0.0.1:{port}: ",
+            (base, "--use_alts_credentials"): "UNIMPLEMENTED: --use_alts_credentials needs Google's own network: ",
+            (base, "--ssl_config_file=none"): "INVALID_ARGUMENT: Error parsing text-format tensorflow.serving.SSLConfig: none: ",
+            (base, "--ssl_config_file=typo"): "INVALID_ARGUMENT: Error parsing text-format tensorflow.serving.SSLConfig: typo: line 2\n",
+            (base, "--ssl_config_file=no_key"): "INVALID_ARGUMENT: no_key: server_key is empty: ",
+            (base, "--ssl_config_file=no_ca"): "INVALID_ARGUMENT: no_ca: custom_ca is empty: ",
+            (base, "--ssl_config_file=no_pem"): "UNAVAILABLE: Cannot serve TLS with the key and certificates of --ssl_config_file on ",
         }
         for flags, error in cases.items():
             with EmbeddedServer(tmp_path, *flags, wait=False) as server:
                 assert server.process.wait(timeout=PATIENCE) == 1
                 assert "Failed to start server. Error: " in server.log
                 assert error in server.log, server.log
+                assert "secret" not in server.log
 
 
 def test_flags_reach_grpc_and_the_session(tmp_path: Path, models: Path) -> None:
@@ -88,6 +100,32 @@ def test_flags_reach_grpc_and_the_session(tmp_path: Path, models: Path) -> None:
     with EmbeddedServer(tmp_path, f"--model_base_path={models / 'half_plus_two'}", *flags) as server:
         assert server.half() == (123, 3.0)
         assert "Flags that change nothing here: grpc_max_threads" in server.log
+
+
+def certificate(directory: Path, name: str) -> tuple[bytes, bytes]:
+    """A new key and its own certificate, as PEM."""
+    made = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "1"]
+    made += ["-subj", f"/CN={name}", "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", f"{name}.key", "-out", f"{name}.pem"]
+    subprocess.run(made, cwd=directory, check=True, capture_output=True)
+    return (directory / f"{name}.key").read_bytes(), (directory / f"{name}.pem").read_bytes()
+
+
+@pytest.mark.parametrize("client_verify", [False, True])
+def test_tls(tmp_path: Path, models: Path, client_verify: bool) -> None:
+    (key, server_certificate), client, stranger = (certificate(tmp_path, name) for name in ("server", "client", "stranger"))
+    config = {"server_key": key, "server_cert": server_certificate, "custom_ca": client[1]}
+    lines = [f"{field}: {json.dumps(pem.decode())}" for field, pem in config.items()]
+    (tmp_path / "ssl").write_text("\n".join([*lines, f"client_verify: {str(client_verify).lower()}"]))
+    known = grpc.ssl_channel_credentials(server_certificate, *client)
+    anonymous, unknown = grpc.ssl_channel_credentials(server_certificate), grpc.ssl_channel_credentials(server_certificate, *stranger)
+    flags = (f"--model_base_path={models / 'half_plus_two'}", "--ssl_config_file=ssl")
+    with EmbeddedServer(tmp_path, *flags, credentials=known) as server:
+        assert server.half() == (123, 3.0)
+        request = predict_request("default", {"x": np.ones(1, np.float32)})
+        for credentials, answered in ((None, False), (anonymous, not client_verify), (unknown, not client_verify)):
+            with server.connect(credentials) as channel:
+                call = prediction_service_pb2_grpc.PredictionServiceStub(channel).Predict.future(request, PATIENCE)
+                assert call.exception() is None if answered else call.code() == grpc.StatusCode.UNAVAILABLE
 
 
 def test_sigterm_answers_what_was_asked_and_ends(tmp_path: Path, models: Path) -> None:
