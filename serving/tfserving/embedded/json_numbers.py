@@ -6,6 +6,7 @@ the brackets the numbers are one flat list, which is cheap to read. Whatever is 
 
 import math
 import re
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ import orjson
 
 LIMIT = 2**24  # no larger number is taken here: smaller ones are the same in every type, so it does not matter that 1 and 1.0 mix
 MAX_RANK = 16
+PIECE = 2**20  # bytes that are read at a time: as objects of Python, numbers take several times the memory of their text
 
 _SPACE = b" \t\r\n"
 _HEAD = re.compile(rb' { (?:"signature_name" : "(\w+)" , )?"(instances|inputs)" : (?=\[)'.replace(b" ", rb"[ \t\r\n]*"))
@@ -48,12 +50,22 @@ def _array(text: bytes) -> np.ndarray | None:
     if shape is None or not _between_brackets(outline):
         return None
     try:
-        array = np.array(orjson.loads(b"[%b]" % text.translate(_NO_BRACKETS)))
+        array = np.concatenate([np.array(orjson.loads(b"[%b]" % piece.translate(_NO_BRACKETS))) for piece in _pieces(text)])
     except orjson.JSONDecodeError:
         return None
     if array.size != math.prod(shape) or array.min() <= -LIMIT or array.max() >= LIMIT:
         return None
     return array.reshape(shape)
+
+
+def _pieces(text: bytes) -> Iterator[bytes]:
+    """A text, cut at commas, which are left out."""
+    start = 0
+    while start <= len(text):
+        end = text.find(b",", start + PIECE)
+        end = len(text) if end < 0 else end
+        yield text[start:end]
+        start = end + 1
 
 
 def _shape(brackets: bytes) -> list[int] | None:
@@ -75,7 +87,10 @@ def _shape(brackets: bytes) -> list[int] | None:
 
 def _between_brackets(outline: bytes) -> bool:
     """Whether no number stands before an opening bracket or after a closing one."""
-    characters = np.frombuffer(outline, np.uint8)
-    numbers = characters == ord("0")
-    before, after = numbers[:-1] & (characters[1:] == ord("[")), numbers[1:] & (characters[:-1] == ord("]"))
-    return not (before.any() or after.any())
+    for start in range(0, len(outline), PIECE):
+        characters = np.frombuffer(outline[start : start + PIECE + 1], np.uint8)
+        numbers = characters == ord("0")
+        before, after = numbers[:-1] & (characters[1:] == ord("[")), numbers[1:] & (characters[:-1] == ord("]"))
+        if before.any() or after.any():
+            return False
+    return True

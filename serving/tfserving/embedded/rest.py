@@ -6,7 +6,7 @@ https://www.tensorflow.org/tfx/serving/api_rest, tensorflow_serving/model_server
 import asyncio
 import logging
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 from urllib.parse import unquote
@@ -16,12 +16,12 @@ import numpy as np
 import orjson
 from google.protobuf import json_format
 from tensorflow.core.protobuf import meta_graph_pb2
-from tensorflow_serving.apis import get_model_metadata_pb2
+from tensorflow_serving.apis import get_model_metadata_pb2, input_pb2
 
 from serving.tfserving.embedded import json_document, json_examples, json_predict, metrics, rest_body
 from serving.tfserving.embedded.core import Core, State
 from serving.tfserving.embedded.errors import ServingError, invalid_argument, not_found
-from serving.tfserving.embedded.rest_body import Disconnected, HttpError, Receive
+from serving.tfserving.embedded.rest_body import Disconnected, HttpError, Receive, Turn
 from serving.tfserving.embedded.tensors import NUMPY
 
 Send = Callable[[dict[str, Any]], Awaitable[None]]
@@ -95,6 +95,7 @@ class Application:
         self._options = options
         self._timeout = options.timeout_in_ms / 1000 if options.timeout_in_ms > 0 else None
         self._headers = _CORS if options.enable_cors_support else []
+        self._large = asyncio.Lock()
 
     async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
         """Answer one request, whatever it is."""
@@ -138,24 +139,38 @@ class Application:
 
     async def _infer(self, target: _Target, method: str, scope: dict[str, Any], receive: Receive) -> _Reply:
         with metrics.request(target.name if self._core.knows(target.name) else "", method, "REST"):
-            document = json_document.read(await rest_body.read(scope["headers"], receive))
+            turn = Turn(self._large)
+            try:
+                answer = await self._understand(target, method, await rest_body.read(scope["headers"], receive, turn), turn)
+            finally:
+                turn.end()
             try:
                 async with asyncio.timeout(self._timeout):
-                    return _Reply(200, await self._run(target, method, document))
+                    return _Reply(200, await answer)
             except TimeoutError:
                 message = f"Timed out: no answer within {self._options.timeout_in_ms} ms (--rest_api_timeout_in_ms)"
                 raise ServingError(grpc.StatusCode.DEADLINE_EXCEEDED, message) from None
 
-    async def _run(self, target: _Target, method: str, document: json_document.Document) -> bytes:
+    async def _understand(self, target: _Target, method: str, body: bytes, turn: Turn) -> Coroutine[Any, Any, bytes]:
+        """Read what a body asks; what comes back answers it, and holds nothing of the body."""
+        document = await turn.work(json_document.read, body)
         signature_name = document.signature_name
-        if method == "classify":
-            _, classes = await self._core.classify(*target, signature_name, json_examples.examples(document))
-            return json_examples.classifications(classes)
-        if method == "regress":
-            _, regressions = await self._core.regress(*target, signature_name, json_examples.examples(document))
-            return json_examples.regressions(regressions)
+        if method != "predict":
+            examples = await turn.work(json_examples.examples, document)
+            return (self._classify if method == "classify" else self._regress)(target, signature_name, examples)
         _, signature = self._core.signature(*target, signature_name)
-        inputs, by_row = json_predict.inputs(document, _types(signature))
+        inputs, by_row = await turn.work(json_predict.inputs, document, _types(signature))
+        return self._predict(target, signature_name, inputs, by_row)
+
+    async def _classify(self, target: _Target, signature_name: str, examples: input_pb2.Input) -> bytes:
+        _, classes = await self._core.classify(*target, signature_name, examples)
+        return json_examples.classifications(classes)
+
+    async def _regress(self, target: _Target, signature_name: str, examples: input_pb2.Input) -> bytes:
+        _, regressions = await self._core.regress(*target, signature_name, examples)
+        return json_examples.regressions(regressions)
+
+    async def _predict(self, target: _Target, signature_name: str, inputs: json_predict.Tensors, by_row: bool) -> bytes:
         _, outputs = await self._core.predict(*target, signature_name, inputs)
         return json_predict.reply(outputs, by_row)
 

@@ -69,7 +69,8 @@ class EmbeddedServer:
 
     def connect(self, credentials: grpc.ChannelCredentials | None) -> grpc.Channel:
         address = f"127.0.0.1:{self.port}"
-        return grpc.secure_channel(address, credentials, UNLIMITED) if credentials else grpc.insecure_channel(address, UNLIMITED)
+        options = UNLIMITED + SOON
+        return grpc.secure_channel(address, credentials, options) if credentials else grpc.insecure_channel(address, options)
 
     @property
     def log(self) -> str:

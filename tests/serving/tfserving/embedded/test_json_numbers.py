@@ -1,4 +1,5 @@
 import json
+import tracemalloc
 
 import numpy as np
 import orjson
@@ -60,3 +61,24 @@ def test_what_is_read_is_what_a_reader_of_json_reads(text, position, more):
 )
 def test_everything_else_is_left_alone(body):
     assert json_numbers.read(body) is None
+
+
+@pytest.mark.parametrize("last", [b"", b",", b",,", b"1 ", b"1,2"])
+def test_pieces_are_read_as_the_whole(monkeypatch, last):
+    monkeypatch.setattr(json_numbers, "PIECE", 4)
+    body = b'{"instances": [' + b",".join([b"[1, 2.5, -3]"] * 20) + last + b"]}"
+    members = json_numbers.read(body)
+    if last:
+        assert members is None
+    else:
+        np.testing.assert_array_equal(members["instances"], np.array(orjson.loads(body)["instances"]), strict=True)
+
+
+def test_reading_takes_a_few_times_the_memory_of_the_body():
+    body = orjson.dumps({"instances": np.random.default_rng(0).random((100_000, 3))}, option=orjson.OPT_SERIALIZE_NUMPY)
+    tracemalloc.start()
+    try:
+        assert json_numbers.read(body) is not None
+        assert tracemalloc.get_traced_memory()[1] < 6 * len(body)
+    finally:
+        tracemalloc.stop()
