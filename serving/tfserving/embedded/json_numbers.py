@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import orjson
 
-LIMIT = 2**24  # no larger number is taken here: smaller ones are the same in every type, so it does not matter that 1 and 1.0 mix
+LIMIT = 2**53  # no larger number is taken here: smaller integers are the same as doubles, so it does not matter that 1 and 1.0 mix
 MAX_RANK = 16
 PIECE = 2**20  # bytes that are read at a time: as objects of Python, numbers take several times the memory of their text
 

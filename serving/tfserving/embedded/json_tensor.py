@@ -1,14 +1,13 @@
 """JSON values into arrays, with TensorFlow Serving's rules for types and shapes and its words for what breaks them.
 
-Its own reader is tensorflow_serving/util/json_tensor.cc. The rule is strict: no value is converted where something would be lost.
+Its own reader is tensorflow_serving/util/json_tensor.cc. No value becomes another type, except that an input of floating-point numbers
+takes integers too and rounds whatever it takes, as documented: https://www.tensorflow.org/tfx/serving/api_rest#json_conformance
 Whatever a client sends, a value costs a tenth of a microsecond or so: nothing here works on values one by one where it can be helped.
 """
 
 import base64
 import binascii
-import functools
 import itertools
-import math
 from typing import Any, NoReturn
 
 import grpc
@@ -47,21 +46,15 @@ def tensor(value: Any, dtype: np.dtype) -> np.ndarray:
 
 
 def fit(array: np.ndarray, dtype: np.dtype) -> np.ndarray | None:
-    """Integers or floating-point numbers as the type of an input; None where it is not plain that nothing is lost."""
+    """Numbers below `json_numbers.LIMIT` as the type of an input; None where it is not plain that they are of this type."""
     kinds = {"f": "iuf", "i": "iu", "u": "iu"}.get(dtype.kind, "")
     if dtype not in _READABLE or array.size == 0 or array.dtype.kind not in kinds:
         return None
-    low, high = _limits(dtype)
-    return array.astype(dtype, copy=False) if low <= array.min() and array.max() <= high else None
-
-
-@functools.cache
-def _limits(dtype: np.dtype) -> tuple[int, int]:
-    """The integers from and to which a type holds every one."""
-    if dtype.kind == "f":
-        most = 2 ** (np.finfo(dtype).nmant + 1) - 1
-        return -most, most
-    return int(np.iinfo(dtype).min), int(np.iinfo(dtype).max)
+    if dtype.kind != "f":
+        info = np.iinfo(dtype)
+        if array.min() < info.min or array.max() > info.max:
+            return None
+    return array.astype(dtype, copy=False)
 
 
 def _flattened(value: Any) -> tuple[list[int], list[Any]]:
@@ -114,24 +107,26 @@ def _array(leaves: list[Any], dtype: np.dtype) -> np.ndarray:
         texts = np.empty(len(leaves), dtype)
         texts[:] = [leaf.encode() if type(leaf) is str else decode_base64(leaf) for leaf in leaves]
         return texts
+    if dtype.kind == "f":
+        return _rounded(leaves, dtype)
     if leaves and dtype.kind != "b":
         if (array := fit(np.array(leaves), dtype)) is not None:
             return array
-        _check_numbers(leaves, dtype)
+        info = np.iinfo(dtype)
+        if (wrong := next((leaf for leaf in leaves if not info.min <= leaf <= info.max), None)) is not None:
+            raise _type_error(wrong, dtype)
     return np.array(leaves, dtype)
 
 
-def _check_numbers(leaves: list[Any], dtype: np.dtype) -> None:
-    """Refuse what would not be kept exactly; a floating-point number may be rounded."""
-    low, high = _limits(dtype)
+def _rounded(leaves: list[Any], dtype: np.dtype) -> np.ndarray:
+    """Numbers as a floating-point type: an integer becomes a double first, as in the real server."""
+    numbers = np.array(leaves, np.float64)
     # The largest number of a type, written short, is a little larger than it is, and rounds to it.
-    most = float(np.finfo(dtype).max) * (1 + float(np.finfo(dtype).eps) / 4) if dtype.kind == "f" else 0
-    wrong = next((n for n in leaves if (not low <= n <= high if type(n) is int else most < abs(n) < math.inf)), None)
-    if wrong is None:
-        return
-    if dtype.kind == "f":
-        raise invalid_argument(f"Cannot convert JSON value: {excerpt(wrong)} to {_name(dtype)} without loss of precision.")
-    raise _type_error(wrong, dtype)
+    most = float(np.finfo(dtype).max) * (1 + float(np.finfo(dtype).eps) / 4)
+    wrong = np.flatnonzero((np.abs(numbers) > most) & np.isfinite(numbers))
+    if wrong.size:
+        raise invalid_argument(f"Cannot convert JSON value: {excerpt(leaves[wrong[0]])} to {_name(dtype)} without loss of precision.")
+    return numbers.astype(dtype)
 
 
 def _type_error(value: Any, dtype: np.dtype) -> ServingError:
