@@ -4,7 +4,7 @@ import logging
 import os
 import sys
 
-from serving.tfserving.embedded.flags import parse_flags
+from serving.tfserving.embedded.flags import parse_flags, version_text
 from serving.tfserving.protos import messages_alone
 from windtunnel.process import die_with_parent
 
@@ -12,6 +12,9 @@ from windtunnel.process import die_with_parent
 def main() -> None:
     """Serve until a SIGTERM, or until the parent ends."""
     flags = parse_flags()
+    if flags.version:
+        print(version_text())
+        return
     die_with_parent()
     with messages_alone():
         from serving.tfserving.embedded.program import run

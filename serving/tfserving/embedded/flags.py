@@ -3,12 +3,15 @@
 import argparse
 import os
 from collections.abc import Sequence
+from importlib import metadata
 
 CPUS = len(os.sched_getaffinity(0))
 
 
 def parse_flags(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    """Read the flags, as `--flag=value` or `--flag value`; a truth value may stand alone. Exits with usage for one that is unknown.
+    """Read the flags, as `--flag=value` or `--flag value`; a truth value may stand alone.
+
+    Like the real server, it prints the usage and goes on where a flag is unknown, and exits where a value is wrong.
 
     Args:
         arguments: without the program's name; the process's own by default.
@@ -20,7 +23,21 @@ def parse_flags(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         group(parser)
     for name in _MEANINGLESS:
         parser.add_argument(f"--{name}", nargs="?", help=argparse.SUPPRESS)
-    return parser.parse_args(arguments)
+    flags, unknown = parser.parse_known_args(arguments)
+    if unknown:
+        print(f"unknown argument: {unknown[0]}\n{parser.format_usage()}", flush=True)
+    return flags
+
+
+def version_text() -> str:
+    """What `--version` prints, in the real server's form: the release whose API this is, and TensorFlow's."""
+    api, library = (metadata.version(name) for name in ("tensorflow-serving-api", "tensorflow"))
+    return f"TensorFlow ModelServer: {api} (embedded)\nTensorFlow Library: {library}"
+
+
+def refused(flags: argparse.Namespace) -> str | None:
+    """Why a flag cannot be followed, if one that changes what a client gets was given."""
+    return next((f"--{name} is not supported: {reason}" for name, reason in _REFUSED.items() if getattr(flags, name)), None)
 
 
 def meaningless(flags: argparse.Namespace) -> list[str]:
@@ -50,11 +67,14 @@ def _add_ports(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--grpc_socket_path", default="", help="Unix socket to serve gRPC on besides")
     parser.add_argument("--grpc_channel_arguments", default="", help="settings of gRPC: name=value,name=value")
     parser.add_argument("--ssl_config_file", default="", help="SSLConfig: serve gRPC over TLS; REST stays without, as in the real server")
-    _add_truth(parser, "use_alts_credentials", False, "refused: ALTS is Google's, and works nowhere else")
+    _add_truth(parser, "use_alts_credentials", False, "refused")
+    _add_truth(parser, "enable_grpc_healthcheck_service", False, "answer grpc.health.v1.Health too")
+    _add_truth(parser, "enable_serialization_as_tensor_content", False, "answer Predict with bytes, and not with a list of numbers")
     parser.add_argument("--rest_api_port", type=int, default=0, help="REST port; 0 for none")
     parser.add_argument("--rest_api_timeout_in_ms", type=int, default=30_000, help="how long a REST call may take")
     _add_truth(parser, "rest_api_enable_cors_support", False, "let pages of other origins ask")
     parser.add_argument("--monitoring_config_file", default="", help="MonitoringConfig: where the metrics are")
+    _add_truth(parser, "version", False, "print the versions and exit")
 
 
 def _add_models(parser: argparse.ArgumentParser) -> None:
@@ -87,10 +107,20 @@ def _add_runtime(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--tensorflow_session_parallelism", type=int, default=0, help="threads of a session, of both kinds below")
     parser.add_argument("--tensorflow_intra_op_parallelism", type=int, default=0, help="threads within an operation; 0 for one a core")
     parser.add_argument("--tensorflow_inter_op_parallelism", type=int, default=0, help="operations at the same time; 0 for one a core")
+    parser.add_argument("--mixed_precision", default="", help="bfloat16: compute in it what bears it")
+    parser.add_argument("--per_process_gpu_memory_fraction", type=float, default=0, help="of a GPU's memory; 0 for what TensorFlow takes")
+    parser.add_argument("--platform_config_file", default="", help="refused")
+    parser.add_argument("--thread_pool_factory_config_file", default="", help="refused")
     _add_truth(parser, "prefer_tflite_model", False, "serve model.tflite where a SavedModel's directory has one")
     parser.add_argument("--num_tflite_pools", type=int, default=CPUS, help="pools of LiteRT interpreters a model")
     parser.add_argument("--num_tflite_interpreters_per_pool", type=int, default=1, help="LiteRT interpreters a pool")
 
+
+_REFUSED = {
+    "use_alts_credentials": "it works in Google's own network alone. Use --ssl_config_file",
+    "platform_config_file": "use --tensorflow_session_config_file and --batching_parameters_file",
+    "thread_pool_factory_config_file": "the factory would be C++ linked into the real server. Leave it out",
+}
 
 _MEANINGLESS = (
     "enable_per_model_batching_parameters",
@@ -100,11 +130,9 @@ _MEANINGLESS = (
     "flush_filesystem_caches",
     "grpc_max_threads",
     "num_unload_threads",
-    "per_process_gpu_memory_fraction",
-    "platform_config_file",
     "remove_unused_fields_from_bundle_metagraph",
     "rest_api_num_threads",
-    "thread_pool_factory_config_file",
+    "skip_initialize_tpu",
     "use_saved_model",
     "xla_cpu_compilation_enabled",
     "xla_gpu_compilation_enabled",

@@ -3,9 +3,11 @@
 import functools
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from typing import Any
 
 import grpc
+from grpc_health.v1 import health, health_pb2_grpc
 from tensorflow_serving.apis import (
     classification_pb2,
     get_model_metadata_pb2,
@@ -26,6 +28,22 @@ from serving.tfserving.embedded.signatures import DEFAULT_SIGNATURE
 from serving.tfserving.embedded.tensors import fill_proto, to_array
 
 SIGNATURE_DEF = "signature_def"
+
+
+@dataclass(frozen=True)
+class GrpcOptions:
+    """How gRPC is served; the fields are the command line's flags.
+
+    Attributes:
+        channel_arguments: further settings of gRPC, by name.
+        enable_healthcheck_service: answer grpc.health.v1.Health too.
+        enable_serialization_as_tensor_content: answer Predict with bytes.
+    """
+
+    channel_arguments: Sequence[tuple[str, Any]] = ()
+    enable_healthcheck_service: bool = False
+    enable_serialization_as_tensor_content: bool = False
+
 
 Method = Callable[[Any, Any, grpc.aio.ServicerContext], Awaitable[Any]]
 
@@ -52,8 +70,9 @@ def _fill_spec(spec: model_pb2.ModelSpec, name: str, version: int, signature_nam
 class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
     """Inference and metadata."""
 
-    def __init__(self, core: Core) -> None:
+    def __init__(self, core: Core, as_content: bool) -> None:
         self._core = core
+        self._as_content = as_content
 
     def _counted(self, name: str, api: str) -> AbstractContextManager[None]:
         return metrics.request(name if self._core.knows(name) else "", api, "GRPC")
@@ -70,7 +89,7 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
             response = predict_pb2.PredictResponse()
             _fill_spec(response.model_spec, spec.name, version, spec.signature_name or DEFAULT_SIGNATURE)
             for alias, array in outputs.items():
-                fill_proto(response.outputs[alias], array)
+                fill_proto(response.outputs[alias], array, self._as_content)
             return response
 
     @_aborting
@@ -158,15 +177,13 @@ class ModelService(model_service_pb2_grpc.ModelServiceServicer):
         return response
 
 
-def make_server(core: Core, channel_arguments: Sequence[tuple[str, Any]] = ()) -> grpc.aio.Server:
-    """A gRPC server of both services, for messages of any size; it has no port yet.
-
-    Args:
-        core: what answers.
-        channel_arguments: further settings of gRPC, by name.
-    """
-    options = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1), ("grpc.so_reuseport", 0), *channel_arguments]
-    server = grpc.aio.server(options=options)
-    prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(PredictionService(core), server)
+def make_server(core: Core, options: GrpcOptions) -> grpc.aio.Server:
+    """A gRPC server of both services, for messages of any size; it has no port yet."""
+    settings = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1), ("grpc.so_reuseport", 0)]
+    server = grpc.aio.server(options=[*settings, *options.channel_arguments])
+    prediction = PredictionService(core, options.enable_serialization_as_tensor_content)
+    prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(prediction, server)
     model_service_pb2_grpc.add_ModelServiceServicer_to_server(ModelService(core), server)
+    if options.enable_healthcheck_service:
+        health_pb2_grpc.add_HealthServicer_to_server(health.aio.HealthServicer(), server)
     return server

@@ -13,7 +13,7 @@ from typing import Any
 
 import grpc
 import uvloop
-from tensorflow.core.protobuf import config_pb2
+from tensorflow.core.protobuf import config_pb2, rewriter_config_pb2
 from tensorflow_serving.config import model_server_config_pb2
 
 from serving.tfserving.embedded import metrics
@@ -28,8 +28,8 @@ from serving.tfserving.embedded.config import (
 )
 from serving.tfserving.embedded.core import Core
 from serving.tfserving.embedded.errors import ServingError, invalid_argument
-from serving.tfserving.embedded.flags import meaningless
-from serving.tfserving.embedded.grpc_services import make_server
+from serving.tfserving.embedded.flags import meaningless, refused
+from serving.tfserving.embedded.grpc_services import GrpcOptions, make_server
 from serving.tfserving.embedded.library import Library
 from serving.tfserving.embedded.model import ModelOptions
 from serving.tfserving.embedded.rest import Application, RestOptions
@@ -62,9 +62,11 @@ async def _serve(flags: argparse.Namespace) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    if reason := refused(flags):
+        raise ServingError(grpc.StatusCode.UNIMPLEMENTED, reason)
     config = _model_config(flags)
     credentials = _credentials(flags)
-    library = Library(_model_options(flags), max(1, flags.num_load_threads))
+    library = Library(model_options(flags), max(1, flags.num_load_threads))
     versions = Versions(library, _load_options(flags))
     batcher = Batcher(_batching_parameters(flags))
     core = Core(versions, batcher, flags.allow_version_labels_for_unavailable_models)
@@ -81,7 +83,7 @@ async def _serve(flags: argparse.Namespace) -> None:
 @asynccontextmanager
 async def _grpc(core: Core, flags: argparse.Namespace, credentials: grpc.ServerCredentials | None) -> AsyncIterator[None]:
     """Serve gRPC, over TLS with credentials; at the end, answer the requests that are there."""
-    server = make_server(core, _channel_arguments(flags))
+    server = make_server(core, _grpc_options(flags))
     try:
         for address in _addresses(flags):
             try:
@@ -154,9 +156,6 @@ def _model_config(flags: argparse.Namespace) -> model_server_config_pb2.ModelSer
 
 def _credentials(flags: argparse.Namespace) -> grpc.ServerCredentials | None:
     """What gRPC proves itself by; None for plain text."""
-    if flags.use_alts_credentials:
-        message = "--use_alts_credentials needs Google's own network: found true, expected false. Use --ssl_config_file"
-        raise ServingError(grpc.StatusCode.UNIMPLEMENTED, message)
     return read_ssl_config(Path(flags.ssl_config_file)) if flags.ssl_config_file else None
 
 
@@ -168,7 +167,12 @@ def _batching_parameters(flags: argparse.Namespace) -> BatchingParameters | None
     return read_batching_parameters(Path(flags.batching_parameters_file)) if flags.batching_parameters_file else BatchingParameters()
 
 
-def _model_options(flags: argparse.Namespace) -> ModelOptions:
+def model_options(flags: argparse.Namespace) -> ModelOptions:
+    """How models are loaded.
+
+    Raises:
+        ServingError: INVALID_ARGUMENT: a file or a value is wrong.
+    """
     config = config_pb2.ConfigProto()
     if flags.tensorflow_session_config_file:
         read_text_proto(Path(flags.tensorflow_session_config_file), config)
@@ -178,6 +182,13 @@ def _model_options(flags: argparse.Namespace) -> ModelOptions:
     config.inter_op_parallelism_threads = (
         flags.tensorflow_inter_op_parallelism or flags.tensorflow_session_parallelism or config.inter_op_parallelism_threads
     )
+    config.gpu_options.per_process_gpu_memory_fraction = (
+        flags.per_process_gpu_memory_fraction or config.gpu_options.per_process_gpu_memory_fraction
+    )
+    if flags.mixed_precision == "bfloat16":
+        config.graph_options.rewrite_options.auto_mixed_precision_onednn_bfloat16 = rewriter_config_pb2.RewriterConfig.ON
+    elif flags.mixed_precision:
+        raise invalid_argument(f"--mixed_precision is wrong: found {flags.mixed_precision}, expected bfloat16")
     # One operation at a time needs no pool: it can be computed on the thread that asks for it, which is a third of the time of a digit.
     run_options = config_pb2.RunOptions(inter_op_thread_pool=-1 if config.inter_op_parallelism_threads == 1 else 0)
     return ModelOptions(
@@ -200,6 +211,10 @@ def _rest_options(flags: argparse.Namespace) -> RestOptions:
     if flags.monitoring_config_file:
         path = read_prometheus_path(Path(flags.monitoring_config_file), metrics.PATH)
     return RestOptions(flags.rest_api_timeout_in_ms, flags.rest_api_enable_cors_support, path)
+
+
+def _grpc_options(flags: argparse.Namespace) -> GrpcOptions:
+    return GrpcOptions(_channel_arguments(flags), flags.enable_grpc_healthcheck_service, flags.enable_serialization_as_tensor_content)
 
 
 def _channel_arguments(flags: argparse.Namespace) -> list[tuple[str, Any]]:

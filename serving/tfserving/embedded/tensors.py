@@ -116,12 +116,21 @@ def _values(proto: tensor_pb2.TensorProto, dtype: np.dtype) -> np.ndarray:
     return np.array(values, dtype)
 
 
-def fill_proto(proto: tensor_pb2.TensorProto, array: np.ndarray) -> None:
-    """Write an answer into an empty `TensorProto`, its elements in the field of their type, as TensorFlow Serving does."""
+def fill_proto(proto: tensor_pb2.TensorProto, array: np.ndarray, as_content: bool = False) -> None:
+    """Write an answer into an empty `TensorProto`, its elements in the field of their type, as TensorFlow Serving does.
+
+    Args:
+        proto: the empty message.
+        array: the answer.
+        as_content: write the elements as bytes instead; strings stay in their field, since only C++ could read them.
+    """
     proto.dtype = data_type(array)
     for size in array.shape:
         proto.tensor_shape.dim.add(size=size)
     flat = array.ravel()
+    if as_content and proto.dtype != types_pb2.DT_STRING:
+        proto.tensor_content = flat.tobytes()
+        return
     if proto.dtype in (types_pb2.DT_HALF, types_pb2.DT_BFLOAT16):
         flat = flat.view(np.uint16)
     elif flat.dtype.kind == "c":

@@ -10,6 +10,7 @@ import pytest
 from embedded_server import TIMEOUT, EmbeddedServer, config_text, messages_alone, predict_request
 
 with messages_alone():
+    from tensorflow.core.framework import tensor_pb2
     from tensorflow_serving.apis import (
         classification_pb2,
         get_model_metadata_pb2,
@@ -20,6 +21,8 @@ with messages_alone():
         predict_pb2,
         regression_pb2,
     )
+
+    from serving.tfserving.embedded.tensors import fill_proto, to_array
 
 CLASSIFY, REGRESS = "tensorflow/serving/classify", "tensorflow/serving/regress"
 
@@ -83,6 +86,20 @@ def test_every_type_comes_back(server: EmbeddedServer) -> None:
     for name, value in values.items():
         assert outputs[name].dtype == value.dtype
         np.testing.assert_array_equal(outputs[name], value)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.int8, np.float16, np.complex64, np.bool_])
+def test_tensors_as_bytes(dtype: type) -> None:
+    array, proto = np.array([[0, 1], [1, 0]]).astype(dtype), tensor_pb2.TensorProto()
+    fill_proto(proto, array.T, as_content=True)
+    assert proto.tensor_content == array.T.tobytes()
+    np.testing.assert_array_equal(to_array(proto, "x"), array.T, strict=True)
+
+
+def test_strings_are_no_bytes() -> None:
+    proto = tensor_pb2.TensorProto()
+    fill_proto(proto, np.array([b"a", b""], object), as_content=True)
+    assert (proto.tensor_content, list(proto.string_val)) == (b"", [b"a", b""])
 
 
 def test_signatures_are_chosen_by_name(server: EmbeddedServer) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -13,6 +14,7 @@ import numpy as np
 import psutil
 import pytest
 from embedded_server import EmbeddedServer, messages_alone, predict_request
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from serving.tfserving.embedded.flags import meaningless, parse_flags
 from tests.waiting import PATIENCE, wait_for
@@ -21,7 +23,10 @@ from windtunnel.settings import ROOT
 pytestmark = pytest.mark.minutes(1)
 
 with messages_alone():
+    from tensorflow.core.protobuf import rewriter_config_pb2
     from tensorflow_serving.apis import get_model_metadata_pb2, prediction_service_pb2_grpc
+
+    from serving.tfserving.embedded.program import model_options
 
 
 def test_flags_with_and_without_an_equals_sign() -> None:
@@ -38,18 +43,60 @@ def test_defaults_are_the_real_servers() -> None:
     assert flags | {"port": 8500, "rest_api_port": 0, "rest_api_timeout_in_ms": 30_000, "model_name": "default"} == flags
     assert flags | {"enable_batching": False, "enable_model_warmup": True, "prefer_tflite_model": False} == flags
     assert flags | {"file_system_poll_wait_seconds": 1, "max_num_load_retries": 5, "load_retry_interval_micros": 60_000_000} == flags
+    assert flags | {"enable_grpc_healthcheck_service": False, "enable_serialization_as_tensor_content": False, "version": False} == flags
     assert flags | {"model_config_file_poll_wait_seconds": 0, "saved_model_tags": "serve"} == flags
 
 
 def test_flags_that_mean_nothing_here_are_named() -> None:
-    flags = parse_flags(["--grpc_max_threads=8", "--use_saved_model=true", "--per_process_gpu_memory_fraction", "0.5", "--enable_profiler"])
-    assert meaningless(flags) == ["enable_profiler", "grpc_max_threads", "per_process_gpu_memory_fraction", "use_saved_model"]
+    flags = parse_flags(["--grpc_max_threads=8", "--use_saved_model=true", "--num_unload_threads", "2", "--enable_profiler"])
+    assert meaningless(flags) == ["enable_profiler", "grpc_max_threads", "num_unload_threads", "use_saved_model"]
+
+
+TRUTHS = """
+rest_api_enable_cors_support enable_batching allow_version_labels_for_unavailable_models enable_per_model_batching_parameters
+flush_filesystem_caches use_alts_credentials enable_model_warmup version remove_unused_fields_from_bundle_metagraph prefer_tflite_model
+enable_signature_method_name_check xla_cpu_compilation_enabled xla_gpu_compilation_enabled enable_profiler skip_initialize_tpu
+enable_grpc_healthcheck_service enable_serialization_as_tensor_content
+"""
+VALUES = """
+port grpc_socket_path rest_api_port rest_api_num_threads rest_api_timeout_in_ms batching_parameters_file model_config_file
+model_config_file_poll_wait_seconds model_name model_base_path num_load_threads num_unload_threads max_num_load_retries
+load_retry_interval_micros file_system_poll_wait_seconds tensorflow_session_parallelism tensorflow_session_config_file
+tensorflow_intra_op_parallelism tensorflow_inter_op_parallelism ssl_config_file platform_config_file per_process_gpu_memory_fraction
+saved_model_tags grpc_channel_arguments grpc_max_threads num_request_iterations_for_warmup monitoring_config_file num_tflite_pools
+num_tflite_interpreters_per_pool thread_pool_factory_config_file mixed_precision
+"""
+
+
+def test_every_flag_of_the_real_server_is_known(capsys: pytest.CaptureFixture[str]) -> None:
+    truths, values = TRUTHS.split(), VALUES.split()
+    flags = vars(parse_flags([*(f"--{name}" for name in truths), *(f"--{name}=1" for name in values)]))
+    assert flags.keys() >= {*truths, *values}
+    assert capsys.readouterr().out == ""
+
+
+def test_an_unknown_flag_is_named_and_the_others_count(capsys: pytest.CaptureFixture[str]) -> None:
+    assert parse_flags(["--prot=1", "--rest_api_port=2"]).rest_api_port == 2
+    assert capsys.readouterr().out.startswith("unknown argument: --prot=1\nusage: ")
+
+
+def test_what_a_session_is_told() -> None:
+    flags = parse_flags(["--mixed_precision=bfloat16", "--per_process_gpu_memory_fraction=0.5", "--tensorflow_session_parallelism=2"])
+    config = model_options(flags).session_config
+    assert config.gpu_options.per_process_gpu_memory_fraction == 0.5
+    assert config.graph_options.rewrite_options.auto_mixed_precision_onednn_bfloat16 == rewriter_config_pb2.RewriterConfig.ON
+    assert (config.intra_op_parallelism_threads, config.inter_op_parallelism_threads) == (2, 2)
+
+
+def test_version() -> None:
+    command = [sys.executable, "-m", "serving.tfserving.embedded", "--version", "--model_base_path=/nowhere"]
+    printed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True, timeout=PATIENCE).stdout
+    assert re.fullmatch(r"TensorFlow ModelServer: [0-9.]+ \(embedded\)\nTensorFlow Library: [0-9.]+\n", printed)
 
 
 @pytest.mark.parametrize(
     ("arguments", "error"),
     [
-        (["--prot=1"], "unrecognized arguments: --prot=1"),
         (["--port=a"], "argument --port: invalid int value"),
         (["--enable_batching=maybe"], "maybe is neither true nor false"),
     ],
@@ -78,7 +125,9 @@ def test_servers_that_cannot_start(tmp_path: Path, models: Path) -> None:
             (base, "--tensorflow_session_config_file=wrong"): "INVALID_ARGUMENT: Error parsing text-format tensorflow.ConfigProto: wrong: ",
             (base, f"--port={port}"): f"UNAVAILABLE: Cannot listen on 127.0.0.1:{port}: ",
             (base, f"--rest_api_port={port}"): f"UNAVAILABLE: Cannot listen on 127.0.0.1:{port}: ",
-            (base, "--use_alts_credentials"): "UNIMPLEMENTED: --use_alts_credentials needs Google's own network: ",
+            (base, "--use_alts_credentials"): "UNIMPLEMENTED: --use_alts_credentials is not supported: ",
+            (base, "--platform_config_file=p"): "UNIMPLEMENTED: --platform_config_file is not supported: ",
+            (base, "--mixed_precision=int8"): "INVALID_ARGUMENT: --mixed_precision is wrong: found int8, expected bfloat16",
             (base, "--ssl_config_file=none"): "INVALID_ARGUMENT: Error parsing text-format tensorflow.serving.SSLConfig: none: ",
             (base, "--ssl_config_file=typo"): "INVALID_ARGUMENT: Error parsing text-format tensorflow.serving.SSLConfig: typo: line 2\n",
             (base, "--ssl_config_file=no_key"): "INVALID_ARGUMENT: no_key: server_key is empty: ",
@@ -100,6 +149,23 @@ def test_flags_reach_grpc_and_the_session(tmp_path: Path, models: Path) -> None:
     with EmbeddedServer(tmp_path, f"--model_base_path={models / 'half_plus_two'}", *flags) as server:
         assert server.half() == (123, 3.0)
         assert "Flags that change nothing here: grpc_max_threads" in server.log
+        with pytest.raises(grpc.RpcError) as error:
+            health_pb2_grpc.HealthStub(server.channel).Check(health_pb2.HealthCheckRequest(), timeout=PATIENCE)
+        assert error.value.code() == grpc.StatusCode.UNIMPLEMENTED
+
+
+def test_health_and_answers_as_bytes(tmp_path: Path, models: Path) -> None:
+    flags = ("--enable_grpc_healthcheck_service", "--enable_serialization_as_tensor_content", "--mixed_precision=bfloat16", "--prot=1")
+    with EmbeddedServer(tmp_path, f"--model_base_path={models / 'half_plus_two'}", *flags) as server:
+        health = health_pb2_grpc.HealthStub(server.channel)
+        found = health.Check(health_pb2.HealthCheckRequest(), timeout=PATIENCE)
+        assert found.status == health_pb2.HealthCheckResponse.SERVING
+        with pytest.raises(grpc.RpcError) as error:
+            health.Check(health_pb2.HealthCheckRequest(service="none"), timeout=PATIENCE)
+        assert error.value.code() == grpc.StatusCode.NOT_FOUND
+        output = server.prediction.Predict(predict_request("default", {"x": np.array([2, 4], np.float32)}), PATIENCE).outputs["y"]
+        assert (output.tensor_content, list(output.float_val)) == (np.array([3, 4], np.float32).tobytes(), [])
+        assert "unknown argument: --prot=1" in server.log
 
 
 def certificate(directory: Path, name: str) -> tuple[bytes, bytes]:
