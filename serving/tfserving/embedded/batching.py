@@ -15,7 +15,7 @@ import contextlib
 import os
 import threading
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from queue import SimpleQueue
 
@@ -34,12 +34,14 @@ class BatchingParameters:
     """How requests are put together.
 
     Attributes:
-        max_batch_size: rows of a batch at most; a larger request is a batch of its own.
+        max_batch_size: rows of a batch at most; a larger request is a batch of its own, unless it is split.
         batch_timeout_micros: how long a request waits for its batch to fill; with 0, `PATIENCE_SECONDS` and only if there is a load.
         max_enqueued_batches: how many full batches may wait; more are turned away as UNAVAILABLE.
         num_batch_threads: how many batches are computed at the same time.
         allowed_batch_sizes: if given, a batch is filled up to the next of these sizes.
         pad_variable_length_inputs: fill up inputs of different lengths with zeros, instead of computing them apart.
+        enable_large_batch_splitting: compute large requests in several batches.
+        max_execution_batch_size: rows that are computed at a time where requests are split; `max_batch_size` if None.
     """
 
     max_batch_size: int = 1000
@@ -48,11 +50,18 @@ class BatchingParameters:
     num_batch_threads: int = field(default_factory=lambda: len(os.sched_getaffinity(0)))
     allowed_batch_sizes: tuple[int, ...] = ()
     pad_variable_length_inputs: bool = False
+    enable_large_batch_splitting: bool = False
+    max_execution_batch_size: int | None = None
+
+    @property
+    def batch_size(self) -> int:
+        """The rows of a batch that is computed."""
+        return (self.enable_large_batch_splitting and self.max_execution_batch_size) or self.max_batch_size
 
 
 @dataclass
 class _Request:
-    """One request's values, its rows, None where it cannot share a batch, and where its outputs go."""
+    """The values of one request or of a part of it, its rows, None where it cannot share a batch, and where its outputs go."""
 
     inputs: Mapping[str, np.ndarray]
     rows: int | None
@@ -101,17 +110,22 @@ class Batcher:
             return model.run(signature_name, inputs, outputs)
         loop = asyncio.get_running_loop()
         rows = self._rows(inputs)
-        request = _Request(inputs, rows, loop.create_future(), loop.time())
-        key = (id(model), signature_name, tuple(outputs), self._form(inputs)) if rows is not None else request.outputs
+        requests = [_Request(part, size, loop.create_future(), loop.time()) for part, size in self._parts(inputs, rows)]
+        key = (id(model), signature_name, tuple(outputs), self._form(inputs)) if rows is not None else requests[0].outputs
         queue = self._queues.setdefault(key, _Queue(model, signature_name, outputs))
         if queue.rows + (rows or 0) > self._parameters.max_batch_size * self._parameters.max_enqueued_batches and queue.requests:
             raise ServingError(
                 grpc.StatusCode.UNAVAILABLE, "The batch scheduling queue to which this task was submitted is full; try again later"
             )
-        queue.requests.append(request)
+        queue.requests.extend(requests)
         queue.rows += rows or 0
         self._schedule()
-        return await request.outputs
+        if len(requests) == 1:
+            return await requests[0].outputs
+        results = await asyncio.gather(*(request.outputs for request in requests))
+        for request, arrays in zip(requests, results, strict=True):
+            _check_rows(arrays, request.rows)
+        return [np.concatenate(arrays) for arrays in zip(*results, strict=True)]
 
     def close(self) -> None:
         """End the threads."""
@@ -124,6 +138,14 @@ class Batcher:
             return None
         sizes = {array.shape[0] if array.ndim else None for array in inputs.values()}
         return sizes.pop() if len(sizes) == 1 else None
+
+    def _parts(self, inputs: Mapping[str, np.ndarray], rows: int | None) -> Iterable[tuple[Mapping[str, np.ndarray], int | None]]:
+        """A request as it is computed: whole, or the parts of a large one with their rows."""
+        size = self._parameters.batch_size
+        if rows is None or rows <= size or not self._parameters.enable_large_batch_splitting:
+            return [(inputs, rows)]
+        starts = range(0, rows, size)
+        return (({alias: array[start : start + size] for alias, array in inputs.items()}, min(size, rows - start)) for start in starts)
 
     def _form(self, inputs: Mapping[str, np.ndarray]) -> object:
         if self._parameters.pad_variable_length_inputs:
@@ -156,7 +178,7 @@ class Batcher:
     def _wait(self, queue: _Queue, now: float) -> float:
         """How many seconds a queue may still wait to fill a batch."""
         first = queue.requests[0]
-        if first.rows is None or queue.rows >= self._parameters.max_batch_size:
+        if first.rows is None or queue.rows >= self._parameters.batch_size:
             return 0
         patience = PATIENCE_SECONDS if len(queue.requests) < self._expected else 0
         return first.time + max(patience, self._parameters.batch_timeout_micros / 1e6) - now
@@ -165,7 +187,7 @@ class Batcher:
         """The next requests of a queue, up to a full batch."""
         batch = [queue.requests.popleft()]
         rows = batch[0].rows or 0
-        while queue.requests and rows + (queue.requests[0].rows or 0) <= self._parameters.max_batch_size:
+        while queue.requests and rows + (queue.requests[0].rows or 0) <= self._parameters.batch_size:
             batch.append(queue.requests.popleft())
             rows += batch[-1].rows or 0
         queue.rows -= rows
@@ -217,10 +239,19 @@ def _together(queue: _Queue, batch: Sequence[_Request], parameters: BatchingPara
     filled = next((size for size in sorted(parameters.allowed_batch_sizes) if size >= rows), rows)
     inputs = {alias: _joined([request.inputs[alias] for request in batch], filled - rows) for alias in batch[0].inputs}
     outputs = queue.model.run(queue.signature_name, inputs, queue.outputs)
-    if any(output.ndim == 0 or len(output) != filled for output in outputs):
-        raise ServingError(grpc.StatusCode.FAILED_PRECONDITION, "Batched output tensor's 0th dimension does not equal the batch size")
+    _check_rows(outputs, filled)
     starts = [0, *ends[:-1]]
     return [[output[start:end] for output in outputs] for start, end in zip(starts, ends, strict=True)]
+
+
+def _check_rows(outputs: Sequence[np.ndarray], rows: int | None) -> None:
+    """Require a row of each output for each row of the inputs.
+
+    Raises:
+        ServingError: FAILED_PRECONDITION.
+    """
+    if any(output.ndim == 0 or len(output) != rows for output in outputs):
+        raise ServingError(grpc.StatusCode.FAILED_PRECONDITION, "Batched output tensor's 0th dimension does not equal the batch size")
 
 
 def _joined(arrays: Sequence[np.ndarray], more: int) -> np.ndarray:

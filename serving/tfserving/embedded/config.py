@@ -90,6 +90,8 @@ message_type {
   field { name: "thread_pool_name" number: 5 type: TYPE_MESSAGE type_name: ".google.protobuf.StringValue" }
   field { name: "allowed_batch_sizes" number: 6 type: TYPE_INT64 label: LABEL_REPEATED }
   field { name: "pad_variable_length_inputs" number: 7 type: TYPE_BOOL }
+  field { name: "enable_large_batch_splitting" number: 8 type: TYPE_MESSAGE type_name: ".google.protobuf.BoolValue" }
+  field { name: "max_execution_batch_size" number: 9 type: TYPE_MESSAGE type_name: ".google.protobuf.Int64Value" }
 }
 message_type {
   name: "PrometheusConfig"
@@ -158,15 +160,22 @@ def read_batching_parameters(path: Path) -> BatchingParameters:
         ServingError: INVALID_ARGUMENT.
     """
     proto = read_text_proto(path, _left_out("BatchingParameters"))
-    names = ("max_batch_size", "batch_timeout_micros", "max_enqueued_batches", "num_batch_threads")
+    names = ("max_batch_size", "batch_timeout_micros", "max_enqueued_batches", "num_batch_threads", "max_execution_batch_size")
     values = {name: getattr(proto, name).value for name in names if proto.HasField(name)}
     for name, value in values.items():
         if value < (0 if name == "batch_timeout_micros" else 1):
             raise invalid_argument(f"{path}: {name} must be positive; was {value}")
     parameters = BatchingParameters(
-        **values, allowed_batch_sizes=tuple(proto.allowed_batch_sizes), pad_variable_length_inputs=proto.pad_variable_length_inputs
+        **values,
+        allowed_batch_sizes=tuple(proto.allowed_batch_sizes),
+        pad_variable_length_inputs=proto.pad_variable_length_inputs,
+        enable_large_batch_splitting=proto.enable_large_batch_splitting.value,
     )
+    if parameters.batch_size > parameters.max_batch_size:
+        found, limit = parameters.batch_size, parameters.max_batch_size
+        raise invalid_argument(f"{path}: max_execution_batch_size must not be more than max_batch_size, {limit}; was {found}")
     sizes = parameters.allowed_batch_sizes
-    if sizes and (np.any(np.diff(sizes) <= 0) or sizes[-1] != parameters.max_batch_size):
-        raise invalid_argument(f"{path}: allowed_batch_sizes must increase, and the last must be max_batch_size; was {list(sizes)}")
+    if sizes and (np.any(np.diff(sizes) <= 0) or sizes[-1] != parameters.batch_size):
+        last = "max_execution_batch_size" if parameters.batch_size != parameters.max_batch_size else "max_batch_size"
+        raise invalid_argument(f"{path}: allowed_batch_sizes must increase, and the last must be {last}; was {list(sizes)}")
     return parameters

@@ -68,6 +68,7 @@ def one_thread(**fields: object) -> BatchingParameters:
     return BatchingParameters(**{"num_batch_threads": 1} | fields)  # type: ignore[arg-type]
 
 
+SPLIT = "enable_large_batch_splitting { value: true }"
 ONE, TWO = np.array([[1.0, 2.0]]), np.array([[3.0, 4.0], [5.0, 6.0]])
 
 
@@ -106,6 +107,23 @@ def test_batches_are_not_larger_than_allowed_but_requests_may_be() -> None:
     answers, shapes = batches(one_thread(max_batch_size=3), ONE, TWO, large, ONE)
     assert answers == [[3.0], [7.0, 11.0], [2.0] * 5, [3.0]]
     assert shapes == [(3, 2), (5, 2), (1, 2)]
+
+
+def test_large_requests_are_split_and_their_parts_share_batches() -> None:
+    splitting = one_thread(max_batch_size=100, enable_large_batch_splitting=True, max_execution_batch_size=3)
+    large = np.arange(14.0).reshape(7, 2)
+    answers, shapes = batches(splitting, large, TWO)
+    assert answers == [large.sum(axis=1).tolist(), [7.0, 11.0]]
+    assert shapes == [(3, 2), (3, 2), (3, 2)]
+    assert batches(splitting, -large)[0] == ["negative"]
+    assert batches(splitting, large, outputs=("total",))[0] == ["Batched output tensor's 0th dimension does not equal the batch size"]
+    assert batches(one_thread(max_batch_size=3, enable_large_batch_splitting=True), large)[1] == [(3, 2), (3, 2), (1, 2)]
+    assert batches(one_thread(max_batch_size=8, max_execution_batch_size=3), large)[1] == [(7, 2)]
+
+
+def test_parts_are_filled_up_to_an_allowed_size() -> None:
+    splitting = one_thread(max_batch_size=8, enable_large_batch_splitting=True, max_execution_batch_size=4, allowed_batch_sizes=(2, 4))
+    assert batches(splitting, np.ones((5, 2))) == ([[2.0] * 5], [(4, 2), (2, 2)])
 
 
 def test_batches_are_filled_up_to_an_allowed_size() -> None:
@@ -220,6 +238,9 @@ def test_parameters_are_read_as_the_real_server_reads_them(tmp_path: Path) -> No
         f'{text} thread_pool_name {{ value: "pool" }} allowed_batch_sizes: 32 allowed_batch_sizes: 128 pad_variable_length_inputs: true'
     )
     assert read_batching_parameters(file) == BatchingParameters(128, 0, 1000, 8, (32, 128), True)
+    file.write_text(f"{SPLIT} max_execution_batch_size {{ value: 64 }} allowed_batch_sizes: 64")
+    parameters = read_batching_parameters(file)
+    assert (parameters.enable_large_batch_splitting, parameters.batch_size, parameters.max_batch_size) == (True, 64, 1000)
     file.write_text("")
     assert read_batching_parameters(file) == BatchingParameters()
 
@@ -231,6 +252,15 @@ def test_parameters_are_read_as_the_real_server_reads_them(tmp_path: Path) -> No
         ("max_batch_size { value: 0 }", "max_batch_size must be positive; was 0"),
         ("max_batch_size { value: 8 } allowed_batch_sizes: 4", "the last must be max_batch_size"),
         ("max_batch_size { value: 8 } allowed_batch_sizes: 8 allowed_batch_sizes: 8", "allowed_batch_sizes must increase"),
+        ("max_execution_batch_size { value: 0 }", "max_execution_batch_size must be positive; was 0"),
+        (
+            "max_execution_batch_size { value: 1001 } enable_large_batch_splitting { value: true }",
+            "more than max_batch_size, 1000; was 1001",
+        ),
+        (
+            "max_execution_batch_size { value: 8 } enable_large_batch_splitting { value: true } allowed_batch_sizes: 1000",
+            "the last must be max_execution_batch_size; was [1000]",
+        ),
     ],
 )
 def test_wrong_parameters(tmp_path: Path, text: str, error: str) -> None:
@@ -243,7 +273,9 @@ def test_wrong_parameters(tmp_path: Path, text: str, error: str) -> None:
 
 def test_the_real_runtime_computes_requests_together(models: Path, tmp_path: Path) -> None:
     (tmp_path / "models.config").write_text(config_text(batch=f'base_path: "{models / "batch"}"'))
-    (tmp_path / "batching").write_text("num_batch_threads { value: 1 }")
+    (tmp_path / "batching").write_text(
+        "num_batch_threads { value: 1 } enable_large_batch_splitting { value: true } max_execution_batch_size { value: 8 }"
+    )
     flags = ("--enable_batching", "--batching_parameters_file=batching", "--model_config_file=models.config")
     with EmbeddedServer(tmp_path, *flags) as server, ThreadPoolExecutor(12) as clients:
         values = [1.0, 2.0, 5000.0, 3.0, 4.0, 5.0] * 2  # 5000 is refused by the graph
@@ -255,3 +287,5 @@ def test_the_real_runtime_computes_requests_together(models: Path, tmp_path: Pat
                 assert future.result()[1]["sum"].tolist() == [2 * value]
         later = [clients.submit(server.predict, "batch", {"x": np.ones((1, 2), np.float32)}) for _ in range(12)]
         assert max(int(future.result()[1]["batch"][0]) for future in later) > 1
+        _, outputs = server.predict("batch", {"x": np.ones((11, 2), np.float32)})
+        assert (outputs["sum"].tolist(), outputs["batch"].tolist()) == ([2.0] * 11, [8] * 8 + [3] * 3)
