@@ -16,10 +16,11 @@ TUNED = ("--prefer_tflite_model=true", "--enable_batching=true", *SMALL)
 
 
 def command(settings: Settings, flags: tuple[str, ...] = TUNED) -> list[str]:
-    """The embedded server's command line. Its flags are TensorFlow Serving's own."""
+    """The embedded server's command line. Its flags are TensorFlow Serving's own, but for two."""
     return [
         *(sys.executable, "-m", "serving.tfserving.embedded"),
-        f"--host={settings.host}",  # the one flag that TensorFlow Serving does not have
+        f"--host={settings.host}",  # this flag and the next are not TensorFlow Serving's
+        "--wait_for_models=false",  # one model that cannot be loaded does not keep the champions of the others from their users
         f"--port={settings.tfserving_grpc_port}",
         f"--rest_api_port={settings.tfserving_rest_port}",
         f"--model_config_file={config_file(settings)}",

@@ -45,17 +45,21 @@ class Core:
             loaded, FAILED_PRECONDITION for an unknown signature in gRPC's calls, and whatever TensorFlow's runtime reports.
     """
 
-    def __init__(self, versions: Versions, batcher: Batcher, allow_version_labels_for_unavailable_models: bool = False) -> None:
+    def __init__(
+        self, versions: Versions, batcher: Batcher, allow_version_labels_for_unavailable_models: bool, wait_for_models: bool
+    ) -> None:
         """Serve nothing yet: `reload` begins.
 
         Args:
             versions: what is loaded.
             batcher: what computes.
             allow_version_labels_for_unavailable_models: let new labels point to versions that are not AVAILABLE yet.
+            wait_for_models: wait for models that have no versions yet, as the real server does.
         """
         self._versions = versions
         self._batcher = batcher
         self._allow_labels_for_unavailable = allow_version_labels_for_unavailable_models
+        self._wait_for_models = wait_for_models
         self._labels: dict[str, dict[str, int]] = {}
         self._reloading = asyncio.Lock()
 
@@ -171,17 +175,27 @@ class Core:
             if number in (None, v.number)
         ]
 
-    async def reload(self, config: model_server_config_pb2.ModelServerConfig) -> None:
-        """Serve what a configuration says from now on; returns when the models that are new have a version AVAILABLE.
+    async def configure(self, config: model_server_config_pb2.ModelServerConfig) -> set[str]:
+        """Serve what a configuration says from now on.
+
+        Returns:
+            The names of the models that are new; they begin to load.
 
         Raises:
-            ServingError: the configuration cannot be taken; nothing has changed then. Or UNKNOWN: a new model did not load.
+            ServingError: the configuration cannot be taken; nothing has changed then.
         """
         async with self._reloading:
             models = check_model_config(config)
             self._labels = self._check_labels(models)
-            new = await self._versions.configure(models)
-            await self._versions.wait_until_settled(new)
+            return await self._versions.configure(models)
+
+    async def reload(self, config: model_server_config_pb2.ModelServerConfig) -> None:
+        """The same; returns when the models that are new have a version AVAILABLE. Another configuration may mend this one meanwhile.
+
+        Raises:
+            ServingError: the configuration cannot be taken. Or UNKNOWN: a new model did not load.
+        """
+        await self._versions.wait_until_settled(await self.configure(config), self._wait_for_models)
 
     def _check_labels(self, models: Mapping[str, model_server_config_pb2.ModelConfig]) -> dict[str, dict[str, int]]:
         """The labels of a configuration, which users may rely on: each points to a version that answers now."""

@@ -1,4 +1,4 @@
-"""The command line: TensorFlow Serving's own flags (tensorflow_serving/model_servers/main.cc), and `--host`."""
+"""The command line: TensorFlow Serving's own flags (tensorflow_serving/model_servers/main.cc), `--host` and `--wait_for_models`."""
 
 import argparse
 import os
@@ -82,6 +82,8 @@ def _add_models(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model_config_file_poll_wait_seconds", type=int, default=0, help="between looks at that file; 0 to look once")
     parser.add_argument("--model_name", default="default", help="name of the one model")
     parser.add_argument("--model_base_path", default="", help="directory with a directory a version, of the one model")
+    text = "open the ports when each model has a version that answers, and end if one cannot be loaded, as the real server does"
+    _add_truth(parser, "wait_for_models", True, f"{text}; false to serve those that load")
     _add_truth(parser, "allow_version_labels_for_unavailable_models", False, "let new labels point to versions that are not loaded yet")
 
 

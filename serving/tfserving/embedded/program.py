@@ -69,11 +69,12 @@ async def _serve(flags: argparse.Namespace) -> None:
     library = Library(model_options(flags), max(1, flags.num_load_threads))
     versions = Versions(library, _load_options(flags))
     batcher = Batcher(_batching_parameters(flags))
-    core = Core(versions, batcher, flags.allow_version_labels_for_unavailable_models)
-    await _begin(core, config)
-    background = [asyncio.ensure_future(versions.keep_polling()), asyncio.ensure_future(_keep_reading(flags, core, config))]
-    async with _grpc(core, flags, credentials), _rest(core, flags):
-        await stop.wait()
+    core = Core(versions, batcher, flags.allow_version_labels_for_unavailable_models, flags.wait_for_models)
+    background = [asyncio.ensure_future(versions.keep_polling())]
+    if await _begin(core, config, flags.wait_for_models, stop):
+        background.append(asyncio.ensure_future(_keep_reading(flags, core, config)))
+        async with _grpc(core, flags, credentials), _rest(core, flags):
+            await stop.wait()
     for task in background:
         task.cancel()
     batcher.close()
@@ -119,28 +120,38 @@ async def _rest(core: Core, flags: argparse.Namespace) -> AsyncIterator[None]:
     await asyncio.wait([task], timeout=DRAIN_SECONDS)
 
 
-async def _begin(core: Core, config: model_server_config_pb2.ModelServerConfig) -> None:
-    """Load the models. What cannot be loaded is missing, and the rest is served.
+async def _begin(core: Core, config: model_server_config_pb2.ModelServerConfig, wait_for_models: bool, stop: asyncio.Event) -> bool:
+    """Load the models; without `wait_for_models`, what cannot be loaded is missing, and the rest is served.
+
+    Returns:
+        Whether to serve: false if the server was told to stop meanwhile.
 
     Raises:
-        ServingError: the configuration itself cannot be taken.
+        ServingError: the configuration itself cannot be taken, or a model that is waited for cannot be loaded.
     """
+    loading, stopping = asyncio.ensure_future(core.reload(config)), asyncio.ensure_future(stop.wait())
+    await asyncio.wait((loading, stopping), return_when=asyncio.FIRST_COMPLETED)
+    stopping.cancel()
+    if not loading.done():
+        loading.cancel()
+        return False
     try:
-        await core.reload(config)
+        loading.result()
     except ServingError as error:
-        if error.code != grpc.StatusCode.UNKNOWN:
+        if wait_for_models or error.code != grpc.StatusCode.UNKNOWN:
             raise
         logger.error("%s", error.message)
+    return True
 
 
 async def _keep_reading(flags: argparse.Namespace, core: Core, config: model_server_config_pb2.ModelServerConfig) -> None:
-    """Take what the model config file says each time it says something else."""
+    """Take what the model config file says each time it says something else. It waits for no model, so that a mended file is read too."""
     while flags.model_config_file and flags.model_config_file_poll_wait_seconds > 0:
         await asyncio.sleep(flags.model_config_file_poll_wait_seconds)
         try:
             found = read_model_config(Path(flags.model_config_file))
             if found != config:
-                await core.reload(found)
+                await core.configure(found)
                 config = found
         except ServingError as error:
             logger.error("%s stays as it was: %s", flags.model_config_file, error.message)

@@ -54,6 +54,10 @@ class ServedModel:
         """The versions that answer, the largest first."""
         return sorted((v for v in self.versions.values() if v.state == State.AVAILABLE), key=lambda v: v.number, reverse=True)
 
+    def errors(self) -> dict[int, ServingError]:
+        """Why versions that should be loaded are not, by number."""
+        return {version.number: version.error for version in self.versions.values() if version.aspired and version.error}
+
 
 @dataclass(frozen=True)
 class LoadOptions:
@@ -126,6 +130,7 @@ class Versions:
         for name, config in configs.items():
             model = self._models.setdefault(name, ServedModel(name, None, config.model_version_policy))
             model.base_path, model.policy, model.found = Path(config.base_path), config.model_version_policy, True
+        self._changed.set()
         if self._options.file_system_poll_wait_seconds >= 0:
             await self.poll()
         return new
@@ -147,30 +152,26 @@ class Versions:
             await asyncio.sleep(self._options.file_system_poll_wait_seconds)
             await self.poll()
 
-    async def wait_until_settled(self, names: set[str]) -> None:
-        """Wait until each of these models has a version that answers, or none that may: one that is to be tried again does not count.
+    async def wait_until_settled(self, names: set[str], patient: bool) -> None:
+        """Wait until each of these models has a version that answers, or none that may.
+
+        Args:
+            names: the models.
+            patient: wait also for a model without versions, and for a load that is to be tried again.
 
         Raises:
-            ServingError: UNKNOWN: some have versions, and none of them could be loaded.
+            ServingError: UNKNOWN: some have versions, and none of them could be loaded; or they were removed meanwhile.
         """
         while True:
             self._changed.clear()
             models = [self._models[name] for name in names]
-            waiting = [
-                m for m in models if not m.available() and any(v.state < State.AVAILABLE and not v.error for v in m.versions.values())
-            ]
-            if not waiting:
+            if all(_settled(model, patient) for model in models):
                 break
             await self._changed.wait()
-        failed = [m for m in models if not m.available() and any(v.aspired and v.error for v in m.versions.values())]
+        failed = [m for m in models if not m.available() and (m.base_path is None or m.errors())]
         if failed:
-            reasons = (
-                f"{{name: {m.name} version: {v.number} due to error: {v.error.code.name}: {v.error.message}}}, "
-                for m in failed
-                for v in m.versions.values()
-                if v.aspired and v.error
-            )
-            raise ServingError(grpc.StatusCode.UNKNOWN, f"{len(failed)} model(s) did not become available: {{{''.join(reasons)}}}")
+            reasons = "".join(map(_failure, failed))
+            raise ServingError(grpc.StatusCode.UNKNOWN, f"{len(failed)} model(s) did not become available: {{{reasons}}}")
 
     def _aspire(self, model: ServedModel, directories: Mapping[int, Path] | None) -> None:
         """Begin to load what should be and is not."""
@@ -244,6 +245,24 @@ class Versions:
         self._library.release(version.shared)
         version.shared = None
         logger.info("Done unloading servable version {name: %s version: %d}", model.name, version.number)
+
+
+def _settled(model: ServedModel, patient: bool) -> bool:
+    """Whether a model has what it may have; see `Versions.wait_until_settled`."""
+    if model.available() or model.base_path is None:
+        return True
+    loading = [version for version in model.versions.values() if version.state < State.AVAILABLE]
+    if patient:
+        return not loading and bool(model.errors())
+    return all(version.error for version in loading)
+
+
+def _failure(model: ServedModel) -> str:
+    """Why a model has no version that answers."""
+    if model.base_path is None:
+        return f"{{name: {model.name} was removed by another configuration}}, "
+    errors = model.errors().items()
+    return "".join(f"{{name: {model.name} version: {number} due to error: {e.code.name}: {e.message}}}, " for number, e in errors)
 
 
 def _list_versions(base_path: Path) -> dict[int, Path] | None:

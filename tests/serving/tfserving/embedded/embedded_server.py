@@ -105,9 +105,7 @@ class EmbeddedServer:
 
     def reload(self, config: str) -> None:
         """Give the server a model config list in the text format."""
-        request = model_management_pb2.ReloadConfigRequest()
-        text_format.Parse(config, request.config)
-        response = self.models.HandleReloadConfigRequest(request, TIMEOUT)
+        response = self.models.HandleReloadConfigRequest(reload_request(config), TIMEOUT)
         assert response.status.error_code == 0
 
 
@@ -127,6 +125,12 @@ def predict_request(
         request.model_spec.version_label = label
     for alias, array in inputs.items():
         fill_proto(request.inputs[alias], array)
+    return request
+
+
+def reload_request(config: str) -> model_management_pb2.ReloadConfigRequest:
+    request = model_management_pb2.ReloadConfigRequest()
+    text_format.Parse(config, request.config)
     return request
 
 

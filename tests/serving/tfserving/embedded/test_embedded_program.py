@@ -17,8 +17,9 @@ from embedded_server import EmbeddedServer, messages_alone, predict_request
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from serving.tfserving.embedded.flags import meaningless, parse_flags
+from serving.tfserving.serve import command
 from tests.waiting import PATIENCE, wait_for
-from windtunnel.settings import ROOT
+from windtunnel.settings import ROOT, Settings
 
 pytestmark = pytest.mark.minutes(1)
 
@@ -86,6 +87,11 @@ def test_what_a_session_is_told() -> None:
     assert config.gpu_options.per_process_gpu_memory_fraction == 0.5
     assert config.graph_options.rewrite_options.auto_mixed_precision_onednn_bfloat16 == rewriter_config_pb2.RewriterConfig.ON
     assert (config.intra_op_parallelism_threads, config.inter_op_parallelism_threads) == (2, 2)
+
+
+def test_on_the_platform_one_broken_model_does_not_stop_the_others() -> None:
+    assert parse_flags([]).wait_for_models
+    assert not parse_flags(command(Settings())[3:]).wait_for_models
 
 
 def test_version() -> None:
