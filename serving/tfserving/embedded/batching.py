@@ -76,6 +76,7 @@ class _Queue:
     model: Model
     signature_name: str
     outputs: Sequence[str]
+    parameters: BatchingParameters
     requests: deque[_Request] = field(default_factory=deque)
     rows: int = 0
 
@@ -83,14 +84,16 @@ class _Queue:
 class Batcher:
     """Runs models for coroutines of one loop: on a few threads, and the quick ones on the loop itself."""
 
-    def __init__(self, parameters: BatchingParameters | None) -> None:
+    def __init__(self, parameters: BatchingParameters | None, per_model: bool = False) -> None:
         """Start the threads.
 
         Args:
             parameters: None to compute every request alone.
+            per_model: batch by each model's own parameters instead, and without any not at all; only the threads are those of `parameters`.
         """
         self._parameters = parameters or BatchingParameters()
         self._batching = parameters is not None
+        self._per_model = per_model
         self._free = self._parameters.num_batch_threads
         self._jobs: SimpleQueue[tuple[asyncio.AbstractEventLoop, _Queue, list[_Request]] | None] = SimpleQueue()
         for number in range(self._free):
@@ -109,11 +112,13 @@ class Batcher:
         if self._free == self._parameters.num_batch_threads and model.quick(signature_name, inputs):  # no thread has what it needs
             return model.run(signature_name, inputs, outputs)
         loop = asyncio.get_running_loop()
-        rows = self._rows(inputs)
-        requests = [_Request(part, size, loop.create_future(), loop.time()) for part, size in self._parts(inputs, rows)]
-        key = (id(model), signature_name, tuple(outputs), self._form(inputs)) if rows is not None else requests[0].outputs
-        queue = self._queues.setdefault(key, _Queue(model, signature_name, outputs))
-        if queue.rows + (rows or 0) > self._parameters.max_batch_size * self._parameters.max_enqueued_batches and queue.requests:
+        own = model.batching if self._per_model else self._parameters
+        rows = _rows(inputs) if self._batching and own is not None else None
+        parameters = own or self._parameters
+        requests = [_Request(part, size, loop.create_future(), loop.time()) for part, size in _parts(inputs, rows, parameters)]
+        key = (id(model), signature_name, tuple(outputs), _form(inputs, parameters)) if rows is not None else requests[0].outputs
+        queue = self._queues.setdefault(key, _Queue(model, signature_name, outputs, parameters))
+        if queue.rows + (rows or 0) > parameters.max_batch_size * parameters.max_enqueued_batches and queue.requests:
             raise ServingError(
                 grpc.StatusCode.UNAVAILABLE, "The batch scheduling queue to which this task was submitted is full; try again later"
             )
@@ -131,26 +136,6 @@ class Batcher:
         """End the threads."""
         for _ in range(self._parameters.num_batch_threads):
             self._jobs.put(None)
-
-    def _rows(self, inputs: Mapping[str, np.ndarray]) -> int | None:
-        """How many rows all inputs have; None if they do not agree, or there is no batching."""
-        if not self._batching:
-            return None
-        sizes = {array.shape[0] if array.ndim else None for array in inputs.values()}
-        return sizes.pop() if len(sizes) == 1 else None
-
-    def _parts(self, inputs: Mapping[str, np.ndarray], rows: int | None) -> Iterable[tuple[Mapping[str, np.ndarray], int | None]]:
-        """A request as it is computed: whole, or the parts of a large one with their rows."""
-        size = self._parameters.batch_size
-        if rows is None or rows <= size or not self._parameters.enable_large_batch_splitting:
-            return [(inputs, rows)]
-        starts = range(0, rows, size)
-        return (({alias: array[start : start + size] for alias, array in inputs.items()}, min(size, rows - start)) for start in starts)
-
-    def _form(self, inputs: Mapping[str, np.ndarray]) -> object:
-        if self._parameters.pad_variable_length_inputs:
-            return tuple((alias, array.dtype, array.ndim) for alias, array in sorted(inputs.items()))
-        return tuple((alias, array.dtype, array.shape[1:]) for alias, array in sorted(inputs.items()))
 
     def _schedule(self) -> None:
         """Look at the queues once the loop has read all that has arrived, not at each request."""
@@ -178,16 +163,16 @@ class Batcher:
     def _wait(self, queue: _Queue, now: float) -> float:
         """How many seconds a queue may still wait to fill a batch."""
         first = queue.requests[0]
-        if first.rows is None or queue.rows >= self._parameters.batch_size:
+        if first.rows is None or queue.rows >= queue.parameters.batch_size:
             return 0
         patience = PATIENCE_SECONDS if len(queue.requests) < self._expected else 0
-        return first.time + max(patience, self._parameters.batch_timeout_micros / 1e6) - now
+        return first.time + max(patience, queue.parameters.batch_timeout_micros / 1e6) - now
 
     def _take(self, queue: _Queue) -> list[_Request]:
         """The next requests of a queue, up to a full batch."""
         batch = [queue.requests.popleft()]
         rows = batch[0].rows or 0
-        while queue.requests and rows + (queue.requests[0].rows or 0) <= self._parameters.batch_size:
+        while queue.requests and rows + (queue.requests[0].rows or 0) <= queue.parameters.batch_size:
             batch.append(queue.requests.popleft())
             rows += batch[-1].rows or 0
         queue.rows -= rows
@@ -199,7 +184,7 @@ class Batcher:
         """Compute batches, on a thread."""
         while (job := self._jobs.get()) is not None:
             loop, queue, batch = job
-            loop.call_soon_threadsafe(self._deliver, batch, _compute(queue, batch, self._parameters))
+            loop.call_soon_threadsafe(self._deliver, batch, _compute(queue, batch))
 
     def _deliver(self, batch: list[_Request], results: list[list[np.ndarray] | BaseException]) -> None:
         self._free += 1
@@ -213,11 +198,35 @@ class Batcher:
                 request.outputs.set_result(outputs)
 
 
-def _compute(queue: _Queue, batch: Sequence[_Request], parameters: BatchingParameters) -> list[list[np.ndarray] | BaseException]:
+def _rows(inputs: Mapping[str, np.ndarray]) -> int | None:
+    """How many rows all inputs have; None if they do not agree."""
+    sizes = {array.shape[0] if array.ndim else None for array in inputs.values()}
+    return sizes.pop() if len(sizes) == 1 else None
+
+
+def _parts(
+    inputs: Mapping[str, np.ndarray], rows: int | None, parameters: BatchingParameters
+) -> Iterable[tuple[Mapping[str, np.ndarray], int | None]]:
+    """A request as it is computed: whole, or the parts of a large one with their rows."""
+    size = parameters.batch_size
+    if rows is None or rows <= size or not parameters.enable_large_batch_splitting:
+        return [(inputs, rows)]
+    starts = range(0, rows, size)
+    return (({alias: array[start : start + size] for alias, array in inputs.items()}, min(size, rows - start)) for start in starts)
+
+
+def _form(inputs: Mapping[str, np.ndarray], parameters: BatchingParameters) -> object:
+    """What requests have in common that may share a batch."""
+    if parameters.pad_variable_length_inputs:
+        return tuple((alias, array.dtype, array.ndim) for alias, array in sorted(inputs.items()))
+    return tuple((alias, array.dtype, array.shape[1:]) for alias, array in sorted(inputs.items()))
+
+
+def _compute(queue: _Queue, batch: Sequence[_Request]) -> list[list[np.ndarray] | BaseException]:
     """Compute a batch on a thread; what cannot be computed together is computed apart, so that nothing fails by its neighbour."""
-    if len(batch) > 1 or (batch[0].rows is not None and parameters.allowed_batch_sizes):
+    if len(batch) > 1 or (batch[0].rows is not None and queue.parameters.allowed_batch_sizes):
         with contextlib.suppress(Exception):  # one of them is at fault, or the outputs are not rows: alone, each gets its own answer
-            return _together(queue, batch, parameters)
+            return _together(queue, batch)
     return [_alone(queue, request) for request in batch]
 
 
@@ -228,7 +237,7 @@ def _alone(queue: _Queue, request: _Request) -> list[np.ndarray] | BaseException
         return error
 
 
-def _together(queue: _Queue, batch: Sequence[_Request], parameters: BatchingParameters) -> list[list[np.ndarray] | BaseException]:
+def _together(queue: _Queue, batch: Sequence[_Request]) -> list[list[np.ndarray] | BaseException]:
     """Run a batch in one call and cut its outputs up.
 
     Raises:
@@ -236,7 +245,7 @@ def _together(queue: _Queue, batch: Sequence[_Request], parameters: BatchingPara
     """
     ends = np.cumsum([request.rows for request in batch])
     rows = int(ends[-1])
-    filled = next((size for size in sorted(parameters.allowed_batch_sizes) if size >= rows), rows)
+    filled = next((size for size in sorted(queue.parameters.allowed_batch_sizes) if size >= rows), rows)
     inputs = {alias: _joined([request.inputs[alias] for request in batch], filled - rows) for alias in batch[0].inputs}
     outputs = queue.model.run(queue.signature_name, inputs, queue.outputs)
     _check_rows(outputs, filled)

@@ -102,6 +102,7 @@ def _add_loading(parser: argparse.ArgumentParser) -> None:
 def _add_batching(parser: argparse.ArgumentParser) -> None:
     _add_truth(parser, "enable_batching", False, "compute together what waits while the runtime is busy")
     parser.add_argument("--batching_parameters_file", default="", help="BatchingParameters")
+    _add_truth(parser, "enable_per_model_batching_parameters", False, "take them from batching_params.pbtxt in a SavedModel's directory")
 
 
 def _add_runtime(parser: argparse.ArgumentParser) -> None:
@@ -125,7 +126,6 @@ _REFUSED = {
 }
 
 _MEANINGLESS = (
-    "enable_per_model_batching_parameters",
     "enable_profiler",
     "enable_signature_method_name_check",
     "enforce_session_run_timeout",

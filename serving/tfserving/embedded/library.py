@@ -10,11 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from serving.tfserving.embedded import lite
+from serving.tfserving.embedded.config import read_batching_parameters
 from serving.tfserving.embedded.model import Model, ModelOptions, SavedModel
 from serving.tfserving.embedded.warmup import warm_up
 
 logger = logging.getLogger(__name__)
 
+BATCHING = "batching_params.pbtxt"
 LOADING_NICENESS = 10
 
 
@@ -81,12 +83,14 @@ class Library:
 
     def _load(self, directory: Path) -> Model:
         began = time.perf_counter()
-        tflite = directory / lite.FILE
+        tflite, own = directory / lite.FILE, directory / BATCHING
+        batching = read_batching_parameters(own) if self._options.enable_per_model_batching_parameters and own.is_file() else None
         model: Model
         if self._options.prefer_tflite_model and tflite.is_file():
             model = lite.LiteModel(tflite, self._options.num_tflite_interpreters)
         else:
             model = SavedModel(directory, self._options)
+        model.batching = batching
         if self._options.enable_model_warmup:
             try:
                 warm_up(model, directory, self._options.num_request_iterations_for_warmup)

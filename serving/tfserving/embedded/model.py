@@ -5,6 +5,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import grpc
 import numpy as np
@@ -12,6 +13,9 @@ from tensorflow.core.protobuf import config_pb2, meta_graph_pb2
 
 from serving.tfserving.embedded.errors import ServingError, invalid_argument
 from serving.tfserving.embedded.session import Session
+
+if TYPE_CHECKING:
+    from serving.tfserving.embedded.batching import BatchingParameters
 
 
 @dataclass(frozen=True)
@@ -26,6 +30,7 @@ class ModelOptions:
         num_tflite_interpreters: how many requests a `model.tflite` computes at the same time.
         enable_model_warmup: replay a version's warm-up records before it becomes AVAILABLE.
         num_request_iterations_for_warmup: how often each.
+        enable_per_model_batching_parameters: read `batching_params.pbtxt` where a SavedModel's directory has one.
     """
 
     session_config: config_pb2.ConfigProto
@@ -35,6 +40,7 @@ class ModelOptions:
     num_tflite_interpreters: int = 1
     enable_model_warmup: bool = True
     num_request_iterations_for_warmup: int = 1
+    enable_per_model_batching_parameters: bool = False
 
 
 class Model(ABC):
@@ -45,6 +51,8 @@ class Model(ABC):
     """
 
     signatures: Mapping[str, meta_graph_pb2.SignatureDef]
+    batching: "BatchingParameters | None" = None
+    """How its requests are put together, if it has parameters of its own."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()

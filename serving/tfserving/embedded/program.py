@@ -68,7 +68,7 @@ async def _serve(flags: argparse.Namespace) -> None:
     credentials = _credentials(flags)
     library = Library(model_options(flags), max(1, flags.num_load_threads))
     versions = Versions(library, _load_options(flags))
-    batcher = Batcher(_batching_parameters(flags))
+    batcher = Batcher(_batching_parameters(flags), flags.enable_per_model_batching_parameters)
     core = Core(versions, batcher, flags.allow_version_labels_for_unavailable_models, flags.wait_for_models)
     background = [asyncio.ensure_future(versions.keep_polling())]
     if await _begin(core, config, flags.wait_for_models, stop):
@@ -210,6 +210,7 @@ def model_options(flags: argparse.Namespace) -> ModelOptions:
         num_tflite_interpreters=max(1, flags.num_tflite_pools) * max(1, flags.num_tflite_interpreters_per_pool),
         enable_model_warmup=flags.enable_model_warmup,
         num_request_iterations_for_warmup=max(1, flags.num_request_iterations_for_warmup),
+        enable_per_model_batching_parameters=flags.enable_batching and flags.enable_per_model_batching_parameters,
     )
 
 

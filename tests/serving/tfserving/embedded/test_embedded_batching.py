@@ -1,6 +1,7 @@
 """Micro-batches: what is computed together, what apart, and what is turned away."""
 
 import asyncio
+import shutil
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -45,12 +46,17 @@ class Held(Model):
 
 
 def batches(
-    parameters: BatchingParameters | None, *requests: np.ndarray, outputs: tuple[str, ...] = ("sum",)
+    parameters: BatchingParameters | None,
+    *requests: np.ndarray,
+    outputs: tuple[str, ...] = ("sum",),
+    per_model: bool = False,
+    own: BatchingParameters | None = None,
 ) -> tuple[list[list[float] | str], list[tuple[int, ...]]]:
     """What is answered to requests that come while another is computed, and the shapes of what was computed after that."""
 
     async def run() -> tuple[list[list[float] | str], list[tuple[int, ...]]]:
-        model, batcher = Held(), Batcher(parameters)
+        model, batcher = Held(), Batcher(parameters, per_model)
+        model.batching = own
         first = asyncio.ensure_future(batcher.run(model, "s", {"x": np.zeros((1, 2))}, ["first"]))
         await asyncio.to_thread(model.began.wait, PATIENCE)
         others = [asyncio.ensure_future(batcher.run(model, "s", {"x": request}, outputs)) for request in requests]
@@ -124,6 +130,12 @@ def test_large_requests_are_split_and_their_parts_share_batches() -> None:
 def test_parts_are_filled_up_to_an_allowed_size() -> None:
     splitting = one_thread(max_batch_size=8, enable_large_batch_splitting=True, max_execution_batch_size=4, allowed_batch_sizes=(2, 4))
     assert batches(splitting, np.ones((5, 2))) == ([[2.0] * 5], [(4, 2), (2, 2)])
+
+
+def test_a_model_has_parameters_of_its_own() -> None:
+    assert batches(one_thread(max_batch_size=1), ONE, TWO, ONE, per_model=True, own=BatchingParameters())[1] == [(4, 2)]
+    assert batches(one_thread(), ONE, TWO, ONE, per_model=True)[1] == [(1, 2), (2, 2), (1, 2)]
+    assert batches(one_thread(), ONE, TWO, ONE, own=BatchingParameters(max_batch_size=1))[1] == [(4, 2)]
 
 
 def test_batches_are_filled_up_to_an_allowed_size() -> None:
@@ -289,3 +301,16 @@ def test_the_real_runtime_computes_requests_together(models: Path, tmp_path: Pat
         assert max(int(future.result()[1]["batch"][0]) for future in later) > 1
         _, outputs = server.predict("batch", {"x": np.ones((11, 2), np.float32)})
         assert (outputs["sum"].tolist(), outputs["batch"].tolist()) == ([2.0] * 11, [8] * 8 + [3] * 3)
+
+
+def test_the_real_runtime_takes_a_models_own_parameters(models: Path, tmp_path: Path) -> None:
+    for name, text in (("split", f"{SPLIT} max_execution_batch_size {{ value: 8 }}"), ("none", ""), ("wrong", "max_batch_size: 7")):
+        shutil.copytree(models / "batch" / "1", tmp_path / name / "1")
+        (tmp_path / name / "1" / "batching_params.pbtxt").write_text(text)
+    (tmp_path / "models.config").write_text(config_text(**{name: f'base_path: "{tmp_path / name}"' for name in ("split", "none", "wrong")}))
+    flags = ("--enable_batching", "--enable_per_model_batching_parameters", "--wait_for_models=false", "--max_num_load_retries=0")
+    with EmbeddedServer(tmp_path, "--model_config_file=models.config", *flags) as server:
+        for name, sizes in (("split", [8] * 8 + [3] * 3), ("none", [11] * 11)):
+            assert server.predict(name, {"x": np.ones((11, 2), np.float32)})[1]["batch"].tolist() == sizes
+        assert server.states("wrong") == {1: "END"}
+        assert "Error parsing text-format tensorflow.serving.BatchingParameters: " in server.log
