@@ -196,9 +196,12 @@ class Application:
 
 def _target(match: re.Match[str]) -> _Target:
     name, digits, label = (value and unquote(value) for value in match.group("name", "version", "label"))
-    if digits and (len(digits) > 19 or int(digits) >= 2**63):
+    if not digits:
+        return _Target(name, None, label)
+    significant = digits.lstrip("0") or "0"
+    if len(significant) > 19 or int(significant) >= 2**63:
         raise invalid_argument(f"Failed to convert version: {digits} to numeric.")
-    return _Target(name, int(digits) if digits else None, label)
+    return _Target(name, int(significant), None)
 
 
 def _types(signature: meta_graph_pb2.SignatureDef) -> dict[str, np.dtype]:

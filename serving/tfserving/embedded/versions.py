@@ -266,11 +266,12 @@ def _failure(model: ServedModel) -> str:
 
 
 def _list_versions(base_path: Path) -> dict[int, Path] | None:
-    """The version directories of a base path, by number; None if it cannot be read."""
+    """The version directories of a base path, by number; None if it cannot be read. Of two with the same number, the last by name."""
     try:
-        return {int(entry.name): entry for entry in base_path.iterdir() if re.fullmatch(r"[0-9]{1,18}", entry.name) and entry.is_dir()}
+        directories = sorted(entry for entry in base_path.iterdir() if re.fullmatch("-?[0-9]+", entry.name) and entry.is_dir())
     except OSError:
         return None
+    return {number: entry for entry in directories if -(2**63) <= (number := int(entry.name)) < 2**63}
 
 
 def _select(directories: Mapping[int, Path], policy: FileSystemStoragePathSourceConfig.ServableVersionPolicy) -> dict[int, Path]:

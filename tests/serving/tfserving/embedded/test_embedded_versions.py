@@ -35,9 +35,9 @@ def base(tmp_path: Path, models: Path) -> Path:
     return tmp_path / "base"
 
 
-def add(base: Path, models: Path, number: int = 124, source: str = "124") -> None:
-    shutil.copytree(models / "two_versions" / source, base / ".new")
-    (base / ".new").rename(base / str(number))
+def add(base: Path, models: Path, name: str = "124") -> None:
+    shutil.copytree(models / "two_versions" / "124", base / ".new")
+    (base / ".new").rename(base / name)
 
 
 def entry(base: Path, *versions: int, labels: dict[str, int] | None = None) -> str:
@@ -116,6 +116,19 @@ def test_policies(server: EmbeddedServer, models: Path) -> None:
         server.reload(config_text(policies=f"{path} {policy}"))
         wait_for(lambda versions=versions: {n for n, s in server.states("policies").items() if s == "AVAILABLE"} == versions)
         assert server.half("policies") == {124: (124, 4.0), 123: (123, 3.0)}[max(versions)]
+
+
+@pytest.mark.parametrize(
+    ("name", "number"),
+    [("1764396678123456789", 1764396678123456789), ("9223372036854775807", 2**63 - 1), ("0" * 30 + "200", 200), ("0123", 123)],
+)
+def test_a_version_is_any_number_of_64_bits(server: EmbeddedServer, base: Path, models: Path, name: str, number: int) -> None:
+    add(base, models, name)
+    add(base, models, "9223372036854775808")  # none
+    model = f"numbers-{name}"
+    server.reload(config_text(**{model: f'base_path: "{base}"'}))
+    assert server.half(model) == server.half(model, version=number)
+    assert server.half(model) == ((123, 3.0) if number == 123 else (number, 4.0))  # of two names for a number, the last
 
 
 def test_labels_point_to_available_versions(server: EmbeddedServer, models: Path) -> None:

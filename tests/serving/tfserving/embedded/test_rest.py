@@ -36,6 +36,7 @@ def error(response: httpx.Response) -> str:
         (":predict", {"instances": [1.0, 2.0]}, {"predictions": [3.5, 4.0]}),
         ("/versions/123:predict", {"instances": [1.0, 2.0]}, {"predictions": [2.5, 3.0]}),
         ("/labels/stable:predict", {"instances": [1.0, 2.0]}, {"predictions": [2.5, 3.0]}),
+        (f"/versions/{'0' * 5000}123:predict", {"instances": [1.0, 2.0]}, {"predictions": [2.5, 3.0]}),
         ("/versions/123:predict", {"signature_name": "serving_default", "instances": [3, 4]}, {"predictions": [3.5, 4.0]}),
         ("/versions/123:predict", {"signature_name": "serving_default", "inputs": [3, 4]}, {"outputs": [3.5, 4.0]}),
         ("/versions/123:predict", {"instances": [{"x": 3}, {"x": 4}]}, {"predictions": [3.5, 4.0]}),
