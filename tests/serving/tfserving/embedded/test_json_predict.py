@@ -76,6 +76,30 @@ def test_values_are_read_as_the_type_of_the_input(body, dtypes, expected):
     np.testing.assert_array_equal(tensor, np.array(expected, dtypes["default"]))
 
 
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (base64.encodebytes(bytes(range(256))).decode(), bytes(range(256))),  # a line break every 76 characters
+        (base64.encodebytes(b"x" * 57).decode().replace("\n", "\r\n"), b"x" * 57),
+        (" aG\tVs\vbG8 \f=\n", b"hello"),
+        ("d29ybGQ", b"world"),
+        ("Zg", b"f"),
+        ("Zg==", b"f"),
+        ("Zg..", b"f"),
+        ("Zh==", b"f"),  # what is left over of the last digit
+        ("", b""),
+        (" \n", b""),
+    ],
+)
+def test_base64_is_what_abseil_reads(text, expected):
+    assert only(json.dumps({"inputs": [{"b64": text}]}), STRING).tolist() == [expected]
+
+
+@pytest.mark.parametrize("text", ["Z", "Zg=", "Zg===", "ZgZg=", "Zg==Zg==", "=", "Z=g=", "Zm9v=", "_-8=", "Zg\u00a0==", "Zg\u0000"])
+def test_what_abseil_does_not_read_is_no_base64(text):
+    assert "Unable to base64 decode" in refused(json.dumps({"inputs": [{"b64": text}]}), STRING)
+
+
 def test_named_inputs_by_row_and_by_column():
     dtypes = {"ints": np.dtype(np.int32), "texts": np.dtype(object), "floats": np.dtype(np.float32)}
     tensors, by_row = read(
