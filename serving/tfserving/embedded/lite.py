@@ -11,7 +11,8 @@ from tensorflow.core.framework import types_pb2
 from tensorflow.core.protobuf import meta_graph_pb2
 
 from serving.tfserving.embedded.errors import failed_precondition, invalid_argument
-from serving.tfserving.embedded.model import Model, check_shape
+from serving.tfserving.embedded.model import Model
+from serving.tfserving.embedded.shapes import check_shape
 from serving.tfserving.embedded.signatures import DEFAULT_SIGNATURE
 from serving.tfserving.embedded.tensors import DATA_TYPE
 

@@ -11,8 +11,9 @@ import grpc
 import numpy as np
 from tensorflow.core.protobuf import config_pb2, meta_graph_pb2
 
-from serving.tfserving.embedded.errors import ServingError, invalid_argument
+from serving.tfserving.embedded.errors import ServingError
 from serving.tfserving.embedded.session import Session
+from serving.tfserving.embedded.shapes import check_shape
 
 if TYPE_CHECKING:
     from serving.tfserving.embedded.batching import BatchingParameters
@@ -111,37 +112,13 @@ class SavedModel(Model):
         self.signatures = self._session.signatures
 
     def _run(self, signature_name: str, inputs: Mapping[str, np.ndarray], outputs: Sequence[str]) -> list[np.ndarray]:
-        """Run the graph. A value that does not fit a placeholder is refused here, as TensorFlow's Python does.
-
-        The C++ runtime trusts the shape: a picture of rank 3 ends the whole process in a kernel of oneDNN, and a picture of
-        900 x 900 pixels computes for seconds before a later layer turns it away.
-        """
-        signature = self.signatures[signature_name]
+        """Run the graph. A shape that could end the process is refused here; see `shapes`."""
+        signature, required = self.signatures[signature_name], self._session.required_shapes[signature_name]
         feeds = {}
         for alias, value in inputs.items():
-            name = signature.inputs[alias].name
-            check_shape(alias, value.shape, self._session.placeholders.get(name))
-            feeds[name] = value
+            check_shape(alias, value.shape, required.get(alias))
+            feeds[signature.inputs[alias].name] = value
         return self._session.run(feeds, [signature.outputs[alias].name for alias in outputs])
 
     def _free(self) -> None:
         self._session.close()
-
-
-def check_shape(alias: str, found: Sequence[int], declared: Sequence[int] | None) -> None:
-    """Refuse a value whose shape does not fit.
-
-    Args:
-        alias: the input's name.
-        found: the value's shape.
-        declared: the input's shape, -1 for a size that is open; None if it may have any.
-
-    Raises:
-        ServingError: INVALID_ARGUMENT.
-    """
-    if declared is None:
-        return
-    if len(found) != len(declared) or any(size not in (-1, given) for given, size in zip(found, declared, strict=True)):
-        raise invalid_argument(f"Cannot feed value of shape {list(found)} for input {alias}, which has shape {list(declared)}")
-    if 0 in found and 0 not in declared:  # which kernels do not all bear
-        raise invalid_argument(f"Cannot feed value of shape {list(found)} for input {alias}: it is empty")

@@ -20,6 +20,7 @@ from tensorflow.core.framework import types_pb2
 from tensorflow.core.protobuf import config_pb2, meta_graph_pb2
 
 from serving.tfserving.embedded.errors import CODES, ServingError
+from serving.tfserving.embedded.shapes import required_shapes
 from serving.tfserving.embedded.tensors import NUMPY, data_type
 
 _POINTER = ctypes.c_void_p
@@ -109,7 +110,7 @@ class Session:
 
     Attributes:
         signatures: the model's signatures by name.
-        placeholders: the shapes of the graph's placeholders by tensor name, -1 for a size that is open; none where the rank is.
+        required_shapes: the shapes that inputs must have, by signature and name, -1 for a size that is open.
     """
 
     def __init__(self, directory: Path, tags: Sequence[str], config: config_pb2.ConfigProto, run_options: config_pb2.RunOptions) -> None:
@@ -144,11 +145,7 @@ class Session:
                 )
             meta_graph = meta_graph_pb2.MetaGraphDef.FromString(ctypes.string_at(graph_def.contents.data, graph_def.contents.length))
             self.signatures = {name: _detached(signature) for name, signature in meta_graph.signature_def.items()}
-            self.placeholders = {
-                f"{node.name}:0": tuple(dim.size for dim in node.attr["shape"].shape.dim)
-                for node in meta_graph.graph_def.node
-                if node.op == "Placeholder" and "shape" in node.attr and not node.attr["shape"].shape.unknown_rank
-            }
+            self.required_shapes = required_shapes(meta_graph)
         except BaseException:
             self.close()
             raise

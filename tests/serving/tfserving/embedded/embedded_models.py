@@ -70,6 +70,14 @@ class Batch(tf.Module):
         return {"sum": tf.reduce_sum(x, axis=1) + 0 * matrix[0, 0], "batch": tf.fill([rows], rows)}
 
 
+class Swish(tf.Module):
+    """Computes element by element, which TensorFlow fuses into one operation of oneDNN."""
+
+    @tf.function(input_signature=[FLOATS])
+    def swish(self, x: tf.Tensor) -> dict[str, tf.Tensor]:
+        return {"y": x * tf.sigmoid(x)}
+
+
 class Lite(tf.Module):
     """y = x + more: one number in the SavedModel, another in its model.tflite."""
 
@@ -97,7 +105,7 @@ def main(directory: Path) -> None:
     half_plus(3.0, directory / "two_versions" / "124")
     signatures = TwoSignatures()
     tf.saved_model.save(signatures, str(directory / "two_signatures" / "1"), {"serving_default": signatures.one, "two": signatures.two})
-    for name, module, function in (("mirror", Mirror(), "mirror"), ("batch", Batch(), "rows")):
+    for name, module, function in (("mirror", Mirror(), "mirror"), ("batch", Batch(), "rows"), ("swish", Swish(), "swish")):
         tf.saved_model.save(module, str(directory / name / "1"), getattr(module, function))
     lite(directory / "lite" / "1")
 

@@ -30,7 +30,7 @@ CLASSIFY, REGRESS = "tensorflow/serving/classify", "tensorflow/serving/regress"
 @pytest.fixture(scope="module")
 def server(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedServer]:
     directory = tmp_path_factory.mktemp("server")
-    names = {"default": "half_plus_two", "half_plus_three": "half_plus_three"} | {n: n for n in ("two_signatures", "mirror", "batch")}
+    names = {n: n for n in ("half_plus_three", "two_signatures", "mirror", "batch", "swish")} | {"default": "half_plus_two"}
     config = directory / "models.config"
     config.write_text(config_text(**{name: f'base_path: "{models / path}"' for name, path in names.items()}))
     with EmbeddedServer(directory, f"--model_config_file={config}", "--enable_batching", "--grpc_socket_path=grpc.sock") as server:
@@ -107,6 +107,15 @@ def test_signatures_are_chosen_by_name(server: EmbeddedServer) -> None:
     assert server.predict("two_signatures", inputs)[1] == {"y": 1.0}
     assert server.predict("two_signatures", inputs, "two")[1] == {"y": 2.0, "z": 5.0}
     assert server.predict("two_signatures", inputs, "two", ("z",))[1] == {"z": 5.0}
+
+
+def test_any_shape_where_no_operation_minds(server: EmbeddedServer) -> None:
+    for shape in ((3,), (), (2, 1), (2, 3, 4), (0,), (0, 2), (1,) * 12):
+        _, outputs = server.predict("swish", {"x": np.zeros(shape, np.float32)})
+        np.testing.assert_array_equal(outputs["y"], np.zeros(shape))
+    with pytest.raises(grpc.RpcError, match=re.escape("1] for input x: it has more than 12 dimensions")):
+        server.predict("swish", {"x": np.zeros((1,) * 13, np.float32)})  # it would end the process
+    assert server.half() == (123, 3.0)
 
 
 def test_predict_over_a_unix_socket(server: EmbeddedServer) -> None:
