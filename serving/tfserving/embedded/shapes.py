@@ -14,6 +14,7 @@ from tensorflow.core.protobuf import meta_graph_pb2
 from serving.tfserving.embedded.errors import invalid_argument
 
 MAX_RANK = 12  # oneDNN's; with more dimensions x * sigmoid(x) ends the process
+OLD_PRODUCER = 21  # up to this version of graphs, a placeholder whose shape is not known has an empty one, like that of a scalar
 
 _TRUSTED = """
     Const Identity IdentityN NoOp PartitionedCall Placeholder PlaceholderWithDefault ReadVariableOp Snapshot StatefulPartitionedCall
@@ -48,11 +49,12 @@ def required_shapes(meta_graph: meta_graph_pb2.MetaGraphDef) -> dict[str, dict[s
 
 def _declared_shapes(graph: graph_pb2.GraphDef) -> dict[str, Shape]:
     """The shapes of a graph's placeholders by the tensor's name; none where the rank is not known."""
-    return {
+    shapes = {
         f"{node.name}:0": tuple(dim.size for dim in node.attr["shape"].shape.dim)
         for node in graph.node
         if node.op == "Placeholder" and "shape" in node.attr and not node.attr["shape"].shape.unknown_rank
     }
+    return {name: shape for name, shape in shapes.items() if shape or graph.versions.producer > OLD_PRODUCER}
 
 
 def _reached(nodes: Mapping[str, node_def_pb2.NodeDef], tensors: Iterable[str]) -> list[node_def_pb2.NodeDef]:

@@ -64,3 +64,5 @@ def test_shapes_that_are_not_known() -> None:
     matrix = node("y", "MatMul", "x", "x")
     assert required(matrix, shape="unknown_rank: true") == {}
     assert required(matrix, shape="") == {"in": ()}
+    assert required(matrix, shape="", producer=21) == {}
+    assert required(matrix, producer=21) == {"in": (-1, 2)}
