@@ -79,7 +79,7 @@ class Core:
             version: its version, or None.
             label: a label of a version, or None.
             signature_name: the signature, `""` for `serving_default`.
-            inputs: a value for each input of the signature; strings as object arrays of `bytes`.
+            inputs: a value for each input of the signature that has no default; strings as object arrays of `bytes`.
             output_filter: the outputs wanted; all if empty.
 
         Returns:
@@ -88,7 +88,7 @@ class Core:
         with self._use(name, version, label) as (number, model):
             signature_name = signature_name or signatures.DEFAULT_SIGNATURE
             signature = signatures.find_signature(model.signatures, signature_name)
-            signatures.check_inputs(signature, inputs)
+            inputs = signatures.complete_inputs(signature, inputs)
             outputs = signatures.select_outputs(signature, output_filter)
             values = await self._batcher.run(model, signature_name, inputs, outputs)
             return number, dict(zip(outputs, values, strict=True))

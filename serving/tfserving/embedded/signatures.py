@@ -2,9 +2,11 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 
+import numpy as np
 from tensorflow.core.protobuf import meta_graph_pb2
 
 from serving.tfserving.embedded.errors import failed_precondition, invalid_argument
+from serving.tfserving.embedded.tensors import to_array
 
 DEFAULT_SIGNATURE = "serving_default"
 
@@ -20,19 +22,20 @@ def find_signature(signatures: Mapping[str, meta_graph_pb2.SignatureDef], name: 
     return signatures[name]
 
 
-def check_inputs(signature: meta_graph_pb2.SignatureDef, inputs: Iterable[str]) -> None:
-    """Require exactly the inputs of a signature.
+def complete_inputs(signature: meta_graph_pb2.SignatureDef, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The inputs of a signature: those of a request, and the signature's defaults where it has one and the request has none.
 
     Raises:
         ServingError: INVALID_ARGUMENT: some are missing or too many.
     """
     sent, wanted = set(inputs), set(signature.inputs)
-    if sent == wanted:
-        return
-    raise invalid_argument(
-        f"input size does not match signature: {len(sent)}!={len(wanted)} len({_braces(sent)}) != len({_braces(wanted)}). "
-        f"Sent extra: {_braces(sent - wanted)}. Missing but required: {_braces(wanted - sent)}."
-    )
+    missing = wanted - sent - set(signature.defaults)
+    if missing or sent - wanted:
+        raise invalid_argument(
+            f"input size does not match signature: {len(sent)}!={len(wanted)} len({_braces(sent)}) != len({_braces(wanted)}). "
+            f"Sent extra: {_braces(sent - wanted)}. Missing but required: {_braces(missing)}."
+        )
+    return {**inputs, **{alias: to_array(signature.defaults[alias], alias) for alias in wanted - sent}}
 
 
 def select_outputs(signature: meta_graph_pb2.SignatureDef, output_filter: Sequence[str]) -> list[str]:

@@ -84,5 +84,4 @@ def _replay_examples(model: Model, request: classification_pb2.ClassificationReq
 def _run(model: Model, name: str, inputs: Mapping[str, np.ndarray], output_filter: Sequence[str]) -> None:
     name = name or signatures.DEFAULT_SIGNATURE
     signature = signatures.find_signature(model.signatures, name)
-    signatures.check_inputs(signature, inputs)
-    model.run(name, inputs, signatures.select_outputs(signature, output_filter))
+    model.run(name, signatures.complete_inputs(signature, inputs), signatures.select_outputs(signature, output_filter))

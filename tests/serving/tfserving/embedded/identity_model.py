@@ -1,6 +1,9 @@
 """A model that gives back what it is given, written without TensorFlow, in milliseconds."""
 
+from collections.abc import Mapping
 from pathlib import Path
+
+import numpy as np
 
 from serving.tfserving.protos import messages_alone
 
@@ -8,9 +11,11 @@ with messages_alone():
     from tensorflow.core.framework import types_pb2
     from tensorflow.core.protobuf import saved_model_pb2
 
+    from serving.tfserving.embedded.tensors import fill_proto
 
-def write_identity(directory: Path, **types: int) -> None:
-    """Write a SavedModel with an input of each name and type, of any shape, and an output `the_NAME` for each."""
+
+def write_identity(directory: Path, defaults: Mapping[str, np.ndarray] | None = None, **types: int) -> None:
+    """Write a SavedModel with an input of each name and type, of any shape, some with defaults, and an output `the_NAME` for each."""
     saved = saved_model_pb2.SavedModel(saved_model_schema_version=1)
     meta_graph = saved.meta_graphs.add()
     meta_graph.meta_info_def.tags.append("serve")
@@ -25,6 +30,8 @@ def write_identity(directory: Path, **types: int) -> None:
         out.attr["T"].type = dtype
         for tensors, tensor in ((signature.inputs[name], into.name), (signature.outputs[out.name], out.name)):
             tensors.name, tensors.dtype, tensors.tensor_shape.unknown_rank = f"{tensor}:0", dtype, True
+    for name, value in (defaults or {}).items():
+        fill_proto(signature.defaults[name], value)
     directory.mkdir(parents=True)
     (directory / "saved_model.pb").write_bytes(saved.SerializeToString())
 

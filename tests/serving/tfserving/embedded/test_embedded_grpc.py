@@ -8,9 +8,10 @@ import grpc
 import numpy as np
 import pytest
 from embedded_server import TIMEOUT, EmbeddedServer, config_text, messages_alone, predict_request
+from identity_model import write_identity
 
 with messages_alone():
-    from tensorflow.core.framework import tensor_pb2
+    from tensorflow.core.framework import tensor_pb2, types_pb2
     from tensorflow_serving.apis import (
         classification_pb2,
         get_model_metadata_pb2,
@@ -30,9 +31,11 @@ CLASSIFY, REGRESS = "tensorflow/serving/classify", "tensorflow/serving/regress"
 @pytest.fixture(scope="module")
 def server(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedServer]:
     directory = tmp_path_factory.mktemp("server")
-    names = {n: n for n in ("half_plus_three", "two_signatures", "mirror", "batch", "swish")} | {"default": "half_plus_two"}
+    paths = {name: models / name for name in ("half_plus_three", "two_signatures", "mirror", "batch", "swish")}
+    paths |= {"default": models / "half_plus_two", "defaults": directory / "defaults"}
+    write_identity(paths["defaults"] / "1", {"more": np.array([7.0], np.float32)}, x=types_pb2.DT_FLOAT, more=types_pb2.DT_FLOAT)
     config = directory / "models.config"
-    config.write_text(config_text(**{name: f'base_path: "{models / path}"' for name, path in names.items()}))
+    config.write_text(config_text(**{name: f'base_path: "{path}"' for name, path in paths.items()}))
     with EmbeddedServer(directory, f"--model_config_file={config}", "--enable_batching", "--grpc_socket_path=grpc.sock") as server:
         yield server
 
@@ -107,6 +110,16 @@ def test_signatures_are_chosen_by_name(server: EmbeddedServer) -> None:
     assert server.predict("two_signatures", inputs)[1] == {"y": 1.0}
     assert server.predict("two_signatures", inputs, "two")[1] == {"y": 2.0, "z": 5.0}
     assert server.predict("two_signatures", inputs, "two", ("z",))[1] == {"z": 5.0}
+
+
+def test_inputs_that_are_left_out_have_their_defaults(server: EmbeddedServer) -> None:
+    x, more = np.array([2.0, 3.0], np.float32), np.array([5.0], np.float32)
+    for inputs, expected in (({"x": x}, 7.0), ({"x": x, "more": more}, 5.0)):
+        _, outputs = server.predict("defaults", inputs)
+        assert (outputs["the_x"].tolist(), outputs["the_more"].tolist()) == ([2.0, 3.0], [expected])
+    for inputs, error in (({"more": more}, "Missing but required: {x}"), ({"x": x, "y": x}, "Sent extra: {y}. Missing but required: {}")):
+        with pytest.raises(grpc.RpcError, match=error):
+            server.predict("defaults", inputs)
 
 
 def test_any_shape_where_no_operation_minds(server: EmbeddedServer) -> None:
