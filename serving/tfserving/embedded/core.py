@@ -126,8 +126,6 @@ class Core:
                 if task.method_name not in _OUTPUTS:
                     raise ServingError(grpc.StatusCode.UNIMPLEMENTED, f"Unsupported signature method_name: {task.method_name}")
                 _OUTPUTS[task.method_name](model.signatures, signature_name)
-            if len({model.signatures[signature_name].inputs[examples.INPUT].name for signature_name in names}) != 1:
-                raise invalid_argument("Input tensor must be the same for all Signatures.")
             values = examples.serialized_examples(request.input)
             for task, signature_name in zip(request.tasks, names, strict=True):
                 result = response.results.add()

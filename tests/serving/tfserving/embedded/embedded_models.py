@@ -7,6 +7,8 @@ from pathlib import Path
 import tensorflow as tf
 
 FLOATS = tf.TensorSpec([None], tf.float32, "x")
+EXAMPLES = tf.TensorSpec([None], tf.string, "inputs")
+X = {"x": tf.io.FixedLenFeature([1], tf.float32)}
 ROWS = tf.TensorSpec([None, 2], tf.float32, "x")
 
 
@@ -16,7 +18,7 @@ def half_plus(more: float, directory: Path) -> None:
     with tf.Graph().as_default(), v1.Session() as session:
         a, b = v1.Variable(0.5, name="a"), v1.Variable(more, name="b")
         serialized = v1.placeholder(tf.string, [None], name="tf_example")
-        x = tf.identity(tf.io.parse_example(serialized, {"x": tf.io.FixedLenFeature([1], tf.float32)})["x"], name="x")
+        x = tf.identity(tf.io.parse_example(serialized, X)["x"], name="x")
         y = tf.add(tf.multiply(a, x), b, name="y")
         session.run(v1.global_variables_initializer())
         info, build = v1.saved_model.build_tensor_info, v1.saved_model.build_signature_def
@@ -78,6 +80,18 @@ class Swish(tf.Module):
         return {"y": x * tf.sigmoid(x)}
 
 
+class Heads(tf.Module):
+    """A classifier and a regressor, each with a placeholder of its own, as TensorFlow 2 writes them."""
+
+    @tf.function(input_signature=[EXAMPLES])
+    def classify(self, inputs: tf.Tensor) -> dict[str, tf.Tensor]:
+        return {"scores": tf.io.parse_example(inputs, X)["x"] / 2 + 2}
+
+    @tf.function(input_signature=[EXAMPLES])
+    def regress(self, inputs: tf.Tensor) -> dict[str, tf.Tensor]:
+        return {"outputs": tf.io.parse_example(inputs, X)["x"] / 2 + 3}
+
+
 class Lite(tf.Module):
     """y = x + more: one number in the SavedModel, another in its model.tflite."""
 
@@ -105,6 +119,8 @@ def main(directory: Path) -> None:
     half_plus(3.0, directory / "two_versions" / "124")
     signatures = TwoSignatures()
     tf.saved_model.save(signatures, str(directory / "two_signatures" / "1"), {"serving_default": signatures.one, "two": signatures.two})
+    heads = Heads()
+    tf.saved_model.save(heads, str(directory / "heads" / "1"), {"classify": heads.classify, "regress": heads.regress})
     for name, module, function in (("mirror", Mirror(), "mirror"), ("batch", Batch(), "rows"), ("swish", Swish(), "swish")):
         tf.saved_model.save(module, str(directory / name / "1"), getattr(module, function))
     lite(directory / "lite" / "1")

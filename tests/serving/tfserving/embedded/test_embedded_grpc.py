@@ -31,7 +31,7 @@ CLASSIFY, REGRESS = "tensorflow/serving/classify", "tensorflow/serving/regress"
 @pytest.fixture(scope="module")
 def server(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedServer]:
     directory = tmp_path_factory.mktemp("server")
-    paths = {name: models / name for name in ("half_plus_three", "two_signatures", "mirror", "batch", "swish")}
+    paths = {name: models / name for name in ("half_plus_three", "two_signatures", "mirror", "batch", "swish", "heads")}
     paths |= {"default": models / "half_plus_two", "defaults": directory / "defaults"}
     write_identity(paths["defaults"] / "1", {"more": np.array([7.0], np.float32)}, x=types_pb2.DT_FLOAT, more=types_pb2.DT_FLOAT)
     config = directory / "models.config"
@@ -47,11 +47,11 @@ def examples(*values: float) -> input_pb2.Input:
     return result
 
 
-def multi_inference(**methods: str) -> inference_pb2.MultiInferenceRequest:
+def multi_inference(model: str = "default", **methods: str) -> inference_pb2.MultiInferenceRequest:
     request = inference_pb2.MultiInferenceRequest(input=examples(2.0))
     for signature_name, method in methods.items():
         task = request.tasks.add(method_name=method)
-        task.model_spec.name, task.model_spec.signature_name = "default", signature_name
+        task.model_spec.name, task.model_spec.signature_name = model, signature_name
     return request
 
 
@@ -167,6 +167,12 @@ def test_multi_inference(server: EmbeddedServer) -> None:
         ("regress_x_to_y", 123),
         ("classify_x_to_y", 123),
     ]
+
+
+def test_multi_inference_of_signatures_with_a_placeholder_each(server: EmbeddedServer) -> None:
+    results = server.prediction.MultiInference(multi_inference("heads", classify=CLASSIFY, regress=REGRESS), TIMEOUT).results
+    assert results[0].classification_result.classifications[0].classes[0].score == 3.0
+    assert results[1].regression_result.regressions[0].value == 4.0
 
 
 def test_metadata(server: EmbeddedServer) -> None:
