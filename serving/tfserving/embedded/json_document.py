@@ -3,6 +3,7 @@
 import gc
 import json
 import math
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -31,6 +32,8 @@ _SYNTAX = {
     "Invalid \\escape": "Invalid escape character in string.",
     "Invalid \\uXXXX escape": "Incorrect hex digit after \\u escape in string.",
 }
+
+_MEMBERS = ("signature_name", "instances", "inputs", "examples", "context")
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,7 @@ def read(body: bytes) -> Document:
     Raises:
         ServingError: it is not JSON, or no object; the text says where.
     """
+    body = body.partition(b"\0")[0]  # where RapidJSON ends: what clients in C send after it counts for nothing
     if (numbers := json_numbers.read(body)) is not None:
         return Document(numbers)
     with _without_collection():
@@ -72,8 +76,10 @@ def read(body: bytes) -> Document:
             members = orjson.loads(body)
         except orjson.JSONDecodeError:
             members = _read_slowly(body)
-    if not isinstance(members, dict):
-        raise invalid_argument(f"JSON Value: {excerpt(members)} Is not object")
+        if not isinstance(members, dict):
+            raise invalid_argument(f"JSON Value: {excerpt(members)} Is not object")
+        if any(name in members and body.count(b'"%b"' % name.encode()) > 1 for name in _MEMBERS):
+            members = _read_slowly(body)  # one may be there twice
     return Document(members)
 
 
@@ -88,7 +94,7 @@ def _without_collection() -> Iterator[None]:
 
 
 def _read_slowly(body: bytes) -> Any:
-    """What orjson does not read: NaN, Infinity and -Infinity. Python's reader also says where an error is."""
+    """What orjson does not read: NaN and the infinities, the first of two members of a name, and where an error is."""
 
     def decimal(number: str) -> float:
         value = float(number)
@@ -107,16 +113,32 @@ def _read_slowly(body: bytes) -> Any:
     if not text.strip():
         raise invalid_argument("JSON Parse error: The document is empty")
     try:
-        value = json.loads(text, parse_float=decimal, parse_int=integer)
+        value = json.loads(_spelled_out(text), parse_float=decimal, parse_int=integer, object_pairs_hook=_first_of_each_name)
         if "\\u" in text:
             json.dumps(value, ensure_ascii=False).encode()
     except json.JSONDecodeError as error:
-        raise _parse_error(_SYNTAX.get(error.msg, error.msg), len(text[: error.pos].encode())) from None
+        raise _parse_error(_SYNTAX.get(error.msg, error.msg), len(error.doc[: error.pos].encode())) from None
     except UnicodeEncodeError:
         raise invalid_argument("JSON Parse error: The surrogate pair in string is invalid.") from None
     except RecursionError:
         raise invalid_argument("JSON Parse error: Lists and objects are nested too deep. A tensor has a list per dimension.") from None
     return value
+
+
+def _first_of_each_name(members: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(members)
+    return found if len(found) == len(members) else dict(reversed(members))
+
+
+def _spelled_out(text: str) -> str:
+    """`Inf`, `-Inf` and `-NaN` in the spelling that Python reads, except in strings."""
+    parts = re.split("(Inf(?!inity)|-NaN)", text)
+    quotes = 0
+    for index in range(1, len(parts), 2):
+        quotes += parts[index - 1].replace("\\\\", "").replace('\\"', "").count('"')
+        if quotes % 2 == 0:
+            parts[index] = {"Inf": "Infinity", "-NaN": "NaN"}[parts[index]]
+    return "".join(parts)
 
 
 def _parse_error(problem: str, offset: int) -> Exception:

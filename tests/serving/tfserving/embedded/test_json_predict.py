@@ -45,6 +45,13 @@ def refused(body, dtypes, code=grpc.StatusCode.INVALID_ARGUMENT):
         ('{"instances": [1, 2.0, 3, 4, 5.003, 0.007, 0.0]}', FLOAT, [1, 2, 3, 4, 5.003, 0.007, 0]),
         ('{"instances": [1.0, 2, 3, 4, 0.662, 0, 0.0]}', DOUBLE, [1, 2, 3, 4, 0.662, 0, 0]),
         ('{"instances": [NaN, Infinity, -Infinity, 1]}', FLOAT, [math.nan, math.inf, -math.inf, 1]),
+        ('{"instances": [NaN, -NaN, Inf, -Inf, Infinity, -Infinity]}', FLOAT, [math.nan, math.nan, *[math.inf, -math.inf] * 2]),
+        ('{"instances": [1], "x": ["Inf", "-NaN\\\\", "\\"", Inf]}', FLOAT, [1]),
+        ('{"instances": ["Inf", "\\"-NaN", "\\\\"], "x": -Inf}', STRING, [b"Inf", b'"-NaN', b"\\"]),
+        ('{"instances": [1], "instances": [2]}', FLOAT, [1]),
+        ('{"inputs": {"default": 1}, "inputs": 2}', FLOAT, 1),
+        (b'{"instances": [1]}\0', FLOAT, [1]),
+        (b'{"instances": ["a"]} \0}', STRING, [b"a"]),
         ('{"instances": [1e30, -16777215, 3.4028235e38]}', FLOAT, [1e30, -16777215, np.finfo(np.float32).max]),
         ('{"instances": [16777217, -16777219, 1435774380]}', FLOAT, [16777216, -16777220, 1435774336]),
         ('{"instances": [18446744073709551615, -9223372036854775808, 18446744073709551616]}', FLOAT, [2.0**64, -(2.0**63), 2.0**64]),
@@ -125,6 +132,11 @@ def test_named_inputs_by_row_and_by_column():
         ('{"ä": 1 2}', INT, "JSON Parse error: Missing a comma or ] or } after a value. at offset: 9"),
         ("{1: 2}", INT, "JSON Parse error: Missing a name for object member. at offset: 1"),
         ('{"instances": [1}', INT, "Missing a comma or ]"),
+        ('{"instances": [Infinit]}', FLOAT, "JSON Parse error: "),
+        ('{"instances": [inf]}', FLOAT, "JSON Parse error: Invalid value."),
+        ('{"instances": [+Inf]}', FLOAT, "JSON Parse error: Invalid value."),
+        (b'{"instances": [1\0]}', FLOAT, "JSON Parse error: Missing a comma or ]"),
+        ('{"instances": [1]}}', INT, "The document root must not be followed by other values. at offset: 18"),
         ('{"instances": [1]} 2', INT, "The document root must not be followed by other values. at offset: 19"),
         ('{"instances": ["a', STRING, "Missing a closing quotation mark in string."),
         (b'{"instances": ["\xff"]}', STRING, "JSON Parse error: Invalid encoding in string. at offset: 16"),
@@ -174,6 +186,7 @@ def test_what_is_wrong_is_said_in_the_servers_words(body, dtypes, expected):
 
 def test_a_signature_name_is_a_string():
     assert json_document.read(b'{"signature_name": "predict"}').signature_name == "predict"
+    assert json_document.read(b'{"signature_name": "first", "signature_name": "second"}').signature_name == "first"
     assert json_document.read(b"{}").signature_name == ""
     with pytest.raises(ServingError, match="'signature_name' key must be a string value"):
         _ = json_document.read(b'{"signature_name": 5}').signature_name
