@@ -50,6 +50,8 @@ def check_model_config(
     Raises:
         ServingError: INVALID_ARGUMENT: it cannot be taken; the texts are those of model_servers/server_core.cc.
     """
+    if config.HasField("custom_model_config"):
+        raise invalid_argument("ModelServer does not yet support custom model config.")
     models: dict[str, model_server_config_pb2.ModelConfig] = {}
     for model in config.model_config_list.config:
         if model.name in models:
@@ -57,10 +59,22 @@ def check_model_config(
         platform = _platform(model)
         if platform != TENSORFLOW:
             raise invalid_argument(f"Model {model.name} requests unsupported platform {platform}")
-        if not Path(model.base_path).is_absolute():
+        if not local_path(model.base_path).is_absolute():
             raise invalid_argument(f"Expected model {model.name} to have an absolute path or URI; got base_path()={model.base_path}")
         models[model.name] = model
     return models
+
+
+def local_path(base_path: str) -> Path:
+    """The directory of a base path: a path, or a URI like `file:///models/lenet5`.
+
+    Raises:
+        ServingError: INVALID_ARGUMENT: the URI is of another file system.
+    """
+    scheme, separator, path = base_path.rpartition("://")
+    if separator and scheme != "file":
+        raise invalid_argument(f"The base path is in a file system that is not served: found {base_path}, expected file:///DIRECTORY")
+    return Path(path)
 
 
 def _platform(model: model_server_config_pb2.ModelConfig) -> str:

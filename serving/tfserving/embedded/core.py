@@ -61,6 +61,7 @@ class Core:
         self._allow_labels_for_unavailable = allow_version_labels_for_unavailable_models
         self._wait_for_models = wait_for_models
         self._labels: dict[str, dict[str, int]] = {}
+        self._configured = False
         self._reloading = asyncio.Lock()
 
     async def predict(
@@ -183,7 +184,13 @@ class Core:
             ServingError: the configuration cannot be taken; nothing has changed then.
         """
         async with self._reloading:
+            kind = config.WhichOneof("config")
+            if self._configured and kind != "model_config_list":  # a file that is being written may be empty
+                raise failed_precondition(
+                    "Cannot transition to requested config. It is only legal to transition from one ModelConfigList to another."
+                )
             models = check_model_config(config)
+            self._configured = kind is not None
             self._labels = self._check_labels(models)
             return await self._versions.configure(models)
 

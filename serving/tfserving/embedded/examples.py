@@ -10,7 +10,7 @@ from tensorflow.core.framework import types_pb2
 from tensorflow.core.protobuf import meta_graph_pb2
 from tensorflow_serving.apis import classification_pb2, input_pb2, regression_pb2
 
-from serving.tfserving.embedded.errors import failed_precondition, invalid_argument
+from serving.tfserving.embedded.errors import invalid_argument
 from serving.tfserving.embedded.tensors import data_type
 
 CLASSIFY = "tensorflow/serving/classify"
@@ -47,7 +47,7 @@ def classification_outputs(signatures: Mapping[str, meta_graph_pb2.SignatureDef]
         raise invalid_argument(f"Expected one or two output Tensors, found {len(signature.outputs)}")
     outputs = [alias for alias in ("classes", "scores") if alias in signature.outputs]
     if not outputs:
-        raise failed_precondition(
+        raise invalid_argument(
             f'Expected classification signature outputs to contain at least one of "classes" or "scores". Signature was: {signature}'
         )
     return outputs
@@ -63,7 +63,7 @@ def regression_outputs(signatures: Mapping[str, meta_graph_pb2.SignatureDef], na
     if len(signature.outputs) != 1:
         raise invalid_argument("Expected one output Tensor.")
     if "outputs" not in signature.outputs:
-        raise failed_precondition(f"No regression outputs found in SignatureDef: {signature}")
+        raise invalid_argument(f"No regression outputs found in SignatureDef: {signature}")
     return ["outputs"]
 
 
@@ -75,7 +75,7 @@ def _find(signatures: Mapping[str, meta_graph_pb2.SignatureDef], name: str, kind
     if len(signature.inputs) != 1:
         raise invalid_argument("Expected one input Tensor.")
     if INPUT not in signature.inputs:
-        raise failed_precondition(f"No {kind} inputs found in SignatureDef: {signature}")
+        raise invalid_argument(f"No {kind} inputs found in SignatureDef: {signature}")
     return signature
 
 

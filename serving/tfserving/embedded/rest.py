@@ -20,7 +20,7 @@ from tensorflow_serving.apis import get_model_metadata_pb2, input_pb2
 
 from serving.tfserving.embedded import json_document, json_examples, json_predict, metrics, rest_body
 from serving.tfserving.embedded.core import Core, State
-from serving.tfserving.embedded.errors import ServingError, invalid_argument, not_found
+from serving.tfserving.embedded.errors import ServingError, failed_precondition, invalid_argument, not_found
 from serving.tfserving.embedded.rest_body import Disconnected, HttpError, Receive, Turn
 from serving.tfserving.embedded.tensors import NUMPY
 
@@ -133,7 +133,9 @@ class Application:
             if match["name"] is None:
                 raise invalid_argument("Missing model name in request.")
             return self._metadata(_target(match)) if match["metadata"] else self._status(_target(match))
-        if method == "OPTIONS" and self._headers:
+        if method == "OPTIONS":
+            if not any(name == b"origin" and re.search(rb"https?://", value) for name, value in scope["headers"]):
+                raise failed_precondition("Origin header is missing in CORS preflight")
             return _Reply(200, b"")
         raise invalid_argument(f"Malformed request: {method} {path}. There is {_USAGE}")
 

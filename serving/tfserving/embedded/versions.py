@@ -17,6 +17,7 @@ from tensorflow_serving.apis import get_model_status_pb2
 from tensorflow_serving.config import model_server_config_pb2
 from tensorflow_serving.config.file_system_storage_path_source_pb2 import FileSystemStoragePathSourceConfig
 
+from serving.tfserving.embedded.config import local_path
 from serving.tfserving.embedded.errors import ServingError, not_found
 from serving.tfserving.embedded.library import Library, Shared
 from serving.tfserving.embedded.model import Model
@@ -129,7 +130,7 @@ class Versions:
                 model.base_path = None
         for name, config in configs.items():
             model = self._models.setdefault(name, ServedModel(name, None, config.model_version_policy))
-            model.base_path, model.policy, model.found = Path(config.base_path), config.model_version_policy, True
+            model.base_path, model.policy, model.found = local_path(config.base_path), config.model_version_policy, True
         self._changed.set()
         if self._options.file_system_poll_wait_seconds >= 0:
             await self.poll()

@@ -279,14 +279,20 @@ WRONG = {
     "not a classifier": (
         "Classify",
         spec_request(classification_pb2.ClassificationRequest, input=examples(1)),
-        "FAILED_PRECONDITION",
+        "INVALID_ARGUMENT",
         "No classification inputs found in SignatureDef",
     ),
     "not a regressor": (
         "Regress",
         spec_request(regression_pb2.RegressionRequest, signature_name="classify_x_to_y", input=examples(1)),
-        "FAILED_PRECONDITION",
+        "INVALID_ARGUMENT",
         "No regression outputs found in SignatureDef",
+    ),
+    "not a classifier either": (
+        "Classify",
+        spec_request(classification_pb2.ClassificationRequest, signature_name="regress_x_to_y", input=examples(1)),
+        "INVALID_ARGUMENT",
+        'Expected classification signature outputs to contain at least one of "classes" or "scores".',
     ),
     "example without the feature": (
         "Regress",

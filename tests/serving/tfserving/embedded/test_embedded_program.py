@@ -119,12 +119,14 @@ def test_servers_that_cannot_start(tmp_path: Path, models: Path) -> None:
     (tmp_path / "no_key").write_text('server_cert: "c"')
     (tmp_path / "no_ca").write_text('server_key: "k" server_cert: "c" client_verify: true')
     (tmp_path / "no_pem").write_text('server_key: "k" server_cert: "c"')
+    (tmp_path / "custom").write_text("custom_model_config {}")
     base = f"--model_base_path={models / 'half_plus_two'}"
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         cases = {
             ("--model_config_file=wrong",): "INVALID_ARGUMENT: Error parsing text-format tensorflow.serving.ModelServerConfig: wrong: ",
             ("--model_config_file=none",): "INVALID_ARGUMENT: Error parsing text-format tensorflow.serving.ModelServerConfig: none: ",
+            ("--model_config_file=custom",): "INVALID_ARGUMENT: ModelServer does not yet support custom model config.",
             (): "INVALID_ARGUMENT: Both server_options.model_base_path and server_options.model_config_file are empty!",
             ("--model_base_path=a",): "INVALID_ARGUMENT: Expected model default to have an absolute path or URI; got base_path()=a",
             (base, "--batching_parameters_file=wrong"): "without setting server_options.enable_batching to true.",

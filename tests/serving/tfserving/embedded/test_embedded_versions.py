@@ -131,6 +131,11 @@ def test_a_version_is_any_number_of_64_bits(server: EmbeddedServer, base: Path, 
     assert server.half(model) == ((123, 3.0) if number == 123 else (number, 4.0))  # of two names for a number, the last
 
 
+def test_a_base_path_can_be_a_uri(server: EmbeddedServer, models: Path) -> None:
+    server.reload(config_text(uri=f'base_path: "file://{models}/two_versions"'))
+    assert server.half("uri") == (124, 4.0)
+
+
 def test_labels_point_to_available_versions(server: EmbeddedServer, models: Path) -> None:
     path = models / "two_versions"
     server.reload(config_text(labels=entry(path)))
@@ -293,6 +298,7 @@ def test_a_new_configuration_waits_for_its_models(base: Path, models: Path, tmp_
 WRONG_CONFIGURATIONS = {
     'config { name: "a" base_path: "/a" model_platform: "tensorflow" }' * 2: "Illegal to list model a multiple times in config list",
     'config { name: "a" base_path: "a" model_platform: "tensorflow" }': "Expected model a to have an absolute path or URI; got",
+    'config { name: "a" base_path: "gs://a" model_platform: "tensorflow" }': "found gs://a, expected file:///DIRECTORY",
     'config { name: "a" base_path: "/a" model_platform: "caffe" }': "Model a requests unsupported platform caffe",
     'config { name: "a" base_path: "/a" }': "Illegal setting neither ModelServerConfig::model_type (deprecated) nor",
     'config { name: "a" base_path: "/a" model_type: TENSORFLOW model_platform: "tensorflow" }': "Illegal setting both",
@@ -314,6 +320,8 @@ def test_the_config_file_is_read_again(tmp_path: Path, models: Path) -> None:
         assert server.half("first") == (123, 3.0)
         write_atomically(config, b"this is no configuration")
         wait_for(lambda: "stays as it was: Error parsing text-format tensorflow.serving.ModelServerConfig" in server.log)
+        config.write_text("")
+        wait_for(lambda: "stays as it was: Cannot transition to requested config." in server.log)
         assert server.half("first") == (123, 3.0)
         write_atomically(config, config_text(first=entry(models / "half_plus_two"), never=entry(tmp_path / "nowhere")).encode())
         wait_for(lambda: f"Could not find base path {tmp_path / 'nowhere'}" in server.log)

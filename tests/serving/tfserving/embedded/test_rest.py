@@ -120,6 +120,16 @@ def test_what_is_not_there(client, method, path, status, expected):
     assert expected in error(response)
 
 
+def test_what_another_origin_may_do(client):
+    """Without --rest_api_enable_cors_support: the answer does not say, and a browser takes that for a no."""
+    response = client.options(f"{HALF}:predict", headers={"origin": "http://localhost:3000"})
+    assert (response.status_code, response.content) == (200, b"")
+    assert not [name for name in response.headers if name.startswith("access-control")]
+    for headers in ({}, {"origin": "null"}):
+        response = client.options(f"{HALF}:predict", headers=headers)
+        assert (response.status_code, error(response)) == (400, "Origin header is missing in CORS preflight")
+
+
 @pytest.mark.parametrize(
     ("path", "body", "expected"),
     [
@@ -220,7 +230,7 @@ def test_flags_of_rest(rest_config: Path, tmp_path: Path):
         assert (response.status_code, error(response)[:9]) == (504, "Timed out")
         response = client.get(HALF)
         assert response.headers["access-control-allow-origin"] == "*"
-        preflight = client.options(f"{HALF}:predict")
+        preflight = client.options(f"{HALF}:predict", headers={"origin": "https://example.org"})
         assert (preflight.status_code, preflight.headers["access-control-allow-methods"]) == (200, "POST, GET")
         assert ':tensorflow:serving:request_count{model_name="batch",status="DEADLINE_EXCEEDED"} 1' in client.get("/metrics").text
         assert client.get("/monitoring/prometheus/metrics").status_code == 404
