@@ -113,7 +113,7 @@ class Batcher:
             return model.run(signature_name, inputs, outputs)
         loop = asyncio.get_running_loop()
         own = model.batching if self._per_model else self._parameters
-        rows = _rows(inputs) if self._batching and own is not None else None
+        rows = _rows(inputs) if self._batching and own is not None and model.joins(signature_name) else None
         parameters = own or self._parameters
         requests = [_Request(part, size, loop.create_future(), loop.time()) for part, size in _parts(inputs, rows, parameters)]
         key = (id(model), signature_name, tuple(outputs), _form(inputs, parameters)) if rows is not None else requests[0].outputs

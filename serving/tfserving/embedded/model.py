@@ -86,6 +86,11 @@ class Model(ABC):
         """Whether `run` has proved to take so little time for such inputs that the loop can wait for it."""
         return False
 
+    def joins(self, signature_name: str) -> bool:
+        """Whether requests may be computed together, the rows of one below those of another: no input declares how many it has."""
+        shapes = (info.tensor_shape for info in self.signatures[signature_name].inputs.values())
+        return all(not shape.dim or shape.dim[0].size == -1 for shape in shapes)
+
     def close(self) -> None:
         """Free what the model holds, once nothing runs."""
         with self._changed:

@@ -16,6 +16,8 @@ from embedded_server import EmbeddedServer, config_text, messages_alone
 from tests.waiting import PATIENCE
 
 with messages_alone():
+    from tensorflow.core.protobuf import meta_graph_pb2
+
     from serving.tfserving.embedded.batching import Batcher, BatchingParameters
     from serving.tfserving.embedded.config import read_batching_parameters
     from serving.tfserving.embedded.errors import ServingError, invalid_argument
@@ -26,9 +28,10 @@ with messages_alone():
 class Held(Model):
     """Adds a row's numbers up, and remembers what it computed. The first run ends when `go` is set; a negative number is refused."""
 
-    def __init__(self) -> None:
+    def __init__(self, rows: int = -1) -> None:
         super().__init__()
-        self.signatures = {}
+        self.signatures = {"s": meta_graph_pb2.SignatureDef()}
+        self.signatures["s"].inputs["x"].tensor_shape.dim.add(size=rows)
         self.runs: list[np.ndarray] = []
         self.began, self.go = threading.Event(), threading.Event()
 
@@ -51,11 +54,12 @@ def batches(
     outputs: tuple[str, ...] = ("sum",),
     per_model: bool = False,
     own: BatchingParameters | None = None,
+    rows: int = -1,
 ) -> tuple[list[list[float] | str], list[tuple[int, ...]]]:
     """What is answered to requests that come while another is computed, and the shapes of what was computed after that."""
 
     async def run() -> tuple[list[list[float] | str], list[tuple[int, ...]]]:
-        model, batcher = Held(), Batcher(parameters, per_model)
+        model, batcher = Held(rows), Batcher(parameters, per_model)
         model.batching = own
         first = asyncio.ensure_future(batcher.run(model, "s", {"x": np.zeros((1, 2))}, ["first"]))
         await asyncio.to_thread(model.began.wait, PATIENCE)
@@ -106,6 +110,10 @@ def test_what_differs_in_shape_type_or_rank_is_computed_apart() -> None:
 
 def test_outputs_that_are_no_rows_are_computed_apart() -> None:
     assert batches(one_thread(), ONE, TWO, outputs=("total",)) == ([3.0, 18.0], [(3, 2), (1, 2), (2, 2)])
+
+
+def test_a_model_that_declares_how_many_rows_it_takes_gets_no_others() -> None:
+    assert batches(one_thread(allowed_batch_sizes=(4, 1000)), ONE, ONE, rows=1) == ([[3.0], [3.0]], [(1, 2), (1, 2)])
 
 
 def test_batches_are_not_larger_than_allowed_but_requests_may_be() -> None:
