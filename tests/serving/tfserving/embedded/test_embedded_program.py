@@ -237,13 +237,9 @@ def test_tflite_is_served_if_preferred(tmp_path: Path, models: Path, flags: tupl
             np.testing.assert_array_equal(outputs["y"], x + more)
             np.testing.assert_array_equal(outputs["x2"], x * 2)
         assert list(server.predict("default", {"x": x}, output_filter=("y",))[1]) == ["y"]
-        refused = [np.zeros((1, 2))]
-        if flags:
-            refused += [np.zeros((1, 3), np.float32), np.zeros(2, np.float32), np.zeros((0, 2), np.float32)]
-        for wrong in refused:
-            with pytest.raises(grpc.RpcError) as error:
-                server.predict("default", {"x": wrong})
-            assert error.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+        with pytest.raises(grpc.RpcError) as error:
+            server.predict("default", {"x": np.zeros((1, 2))})
+        assert error.value.code() == grpc.StatusCode.INVALID_ARGUMENT
         request = get_model_metadata_pb2.GetModelMetadataRequest(metadata_field=["signature_def"])
         request.model_spec.name = "default"
         signatures = get_model_metadata_pb2.SignatureDefMap()
