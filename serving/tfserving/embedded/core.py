@@ -15,7 +15,7 @@ from tensorflow.core.protobuf import meta_graph_pb2
 from tensorflow_serving.apis import classification_pb2, inference_pb2, input_pb2, model_pb2, regression_pb2
 from tensorflow_serving.config import model_server_config_pb2
 
-from serving.tfserving.embedded import examples, signatures
+from serving.tfserving.embedded import examples, metrics, signatures
 from serving.tfserving.embedded.batching import Batcher
 from serving.tfserving.embedded.config import check_model_config
 from serving.tfserving.embedded.errors import ServingError, failed_precondition, invalid_argument, not_found
@@ -91,7 +91,8 @@ class Core:
             signature = signatures.find_signature(model.signatures, signature_name)
             inputs = signatures.complete_inputs(signature, inputs)
             outputs = signatures.select_outputs(signature, output_filter)
-            values = await self._batcher.run(model, signature_name, inputs, outputs)
+            with metrics.runtime(name, "Predict"):
+                values = await self._batcher.run(model, signature_name, inputs, outputs)
             return number, dict(zip(outputs, values, strict=True))
 
     async def classify(
@@ -99,14 +100,14 @@ class Core:
     ) -> tuple[int, classification_pb2.ClassificationResult]:
         """Run a classification signature on `tf.Example`s: classes with scores, a list an example."""
         with self._use(name, version, label) as (number, model):
-            return number, await self._classify(model, signature_name, examples.serialized_examples(input_))
+            return number, await self._classify(name, model, signature_name, examples.serialized_examples(input_))
 
     async def regress(
         self, name: str, version: int | None, label: str | None, signature_name: str, input_: input_pb2.Input
     ) -> tuple[int, regression_pb2.RegressionResult]:
         """Run a regression signature on `tf.Example`s: a number an example."""
         with self._use(name, version, label) as (number, model):
-            return number, await self._regress(model, signature_name, examples.serialized_examples(input_))
+            return number, await self._regress(name, model, signature_name, examples.serialized_examples(input_))
 
     async def multi_inference(self, request: inference_pb2.MultiInferenceRequest) -> inference_pb2.MultiInferenceResponse:
         """Run several classification and regression signatures of one version on the same `tf.Example`s."""
@@ -133,9 +134,9 @@ class Core:
                 result.model_spec.name, result.model_spec.signature_name = task.model_spec.name, signature_name
                 result.model_spec.version.value = number
                 if task.method_name == examples.CLASSIFY:
-                    result.classification_result.CopyFrom(await self._classify(model, signature_name, values))
+                    result.classification_result.CopyFrom(await self._classify(specs[0].name, model, signature_name, values))
                 else:
-                    result.regression_result.CopyFrom(await self._regress(model, signature_name, values))
+                    result.regression_result.CopyFrom(await self._regress(specs[0].name, model, signature_name, values))
         return response
 
     def metadata(self, name: str, version: int | None, label: str | None) -> tuple[int, dict[str, meta_graph_pb2.SignatureDef]]:
@@ -228,16 +229,18 @@ class Core:
         except KeyError:
             raise invalid_argument(f"Unrecognized servable version label: {label}") from None
 
-    async def _classify(self, model: Model, signature_name: str, values: np.ndarray) -> classification_pb2.ClassificationResult:
+    async def _classify(self, name: str, model: Model, signature_name: str, values: np.ndarray) -> classification_pb2.ClassificationResult:
         signature_name = signature_name or signatures.DEFAULT_SIGNATURE
         outputs = examples.classification_outputs(model.signatures, signature_name)
-        arrays = await self._batcher.run(model, signature_name, {examples.INPUT: values}, outputs)
+        with metrics.runtime(name, "Classify"):
+            arrays = await self._batcher.run(model, signature_name, {examples.INPUT: values}, outputs)
         return examples.classifications(dict(zip(outputs, arrays, strict=True)), len(values))
 
-    async def _regress(self, model: Model, signature_name: str, values: np.ndarray) -> regression_pb2.RegressionResult:
+    async def _regress(self, name: str, model: Model, signature_name: str, values: np.ndarray) -> regression_pb2.RegressionResult:
         signature_name = signature_name or signatures.DEFAULT_SIGNATURE
         outputs = examples.regression_outputs(model.signatures, signature_name)
-        (array,) = await self._batcher.run(model, signature_name, {examples.INPUT: values}, outputs)
+        with metrics.runtime(name, "Regress"):
+            (array,) = await self._batcher.run(model, signature_name, {examples.INPUT: values}, outputs)
         return examples.regressions(array, len(values))
 
 

@@ -166,14 +166,17 @@ class ModelService(model_service_pb2_grpc.ModelServiceServicer):
     async def HandleReloadConfigRequest(
         self, request: model_management_pb2.ReloadConfigRequest, context: grpc.aio.ServicerContext
     ) -> model_management_pb2.ReloadConfigResponse:
-        """Serve what a new configuration says."""
+        """Serve what a new configuration says, and tell by how much the metrics have grown meanwhile that the request names."""
         if request.config.WhichOneof("config") != "model_config_list":
             raise invalid_argument(
                 "ServerModelConfig type not supported by HandleReloadConfigRequest. Only ModelConfigList is currently supported"
             )
+        before = {name: metrics.total(name) for name in request.metric_names}
         await self._core.reload(request.config)
         response = model_management_pb2.ReloadConfigResponse()
         response.status.error_code = 0
+        for name, value in before.items():
+            response.metric.add(name=name, int64_value_increase=metrics.total(name) - value)
         return response
 
 

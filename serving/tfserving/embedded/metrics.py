@@ -4,6 +4,8 @@ import asyncio
 import functools
 import re
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import TracebackType
 
 import grpc
@@ -25,8 +27,24 @@ request_latency = Histogram(
     buckets=LATENCY_BUCKETS,
     registry=registry,
 )
+runtime_latency = Histogram(
+    ":tensorflow:serving:runtime_latency",
+    "Distribution of wall time (in microseconds) for Tensorflow runtime.",
+    ["model_name", "API", "runtime"],
+    buckets=LATENCY_BUCKETS,
+    registry=registry,
+)
+graph_runs = Counter(
+    ":tensorflow:core:graph_runs",
+    "The number of graph executions used to collect /tensorflow/core/graph_run_time_usecs",
+    registry=registry,
+)
+graph_run_time = Counter(
+    ":tensorflow:core:graph_run_time_usecs", "The total time spent on executing graphs in microseconds.", registry=registry
+)
 _count = functools.cache(request_count.labels)  # the library looks each up under a lock
 _latency = functools.cache(request_latency.labels)
+_runtime = functools.cache(runtime_latency.labels)
 
 
 class request:
@@ -55,6 +73,36 @@ class request:
             _latency(*self._labels).observe((time.perf_counter() - self._start) * 1e6)
 
 
+@contextmanager
+def runtime(model: str, api: str) -> Iterator[None]:
+    """Time what is computed for a request of a model, and the wait for it, where it is answered."""
+    start = time.perf_counter()
+    yield
+    _runtime(model, api, "TF1").observe((time.perf_counter() - start) * 1e6)
+
+
+@contextmanager
+def graph_run() -> Iterator[None]:
+    """Count and time a run of a graph that does not fail."""
+    start = time.perf_counter()
+    yield
+    graph_runs.inc()
+    graph_run_time.inc(int((time.perf_counter() - start) * 1e6))
+
+
+def total(name: str) -> int:
+    """What a counter has counted, whatever its labels say.
+
+    Args:
+        name: TensorFlow's name of the metric: `/tensorflow/core/graph_runs`.
+
+    Returns:
+        0 where there is no such counter.
+    """
+    sample = f"{name.replace('/', ':')}_total"
+    return int(sum(s.value for metric in registry.collect() for s in metric.samples if s.name == sample))
+
+
 def _status(error: BaseException | None) -> grpc.StatusCode:
     if error is None:
         return grpc.StatusCode.OK
@@ -68,4 +116,4 @@ def page() -> bytes:
 
     The client library ends a counter's name in `_total`; TensorFlow Serving does not, and dashboards ask for its names.
     """
-    return re.sub(rb"^((?:# (?:HELP|TYPE) )?\S*?request_count)_total", rb"\1", generate_latest(registry), flags=re.MULTILINE)
+    return re.sub(rb"^((?:# (?:HELP|TYPE) )?[\w:]+)_total\b", rb"\1", generate_latest(registry), flags=re.MULTILINE)

@@ -19,6 +19,7 @@ import numpy as np
 from tensorflow.core.framework import types_pb2
 from tensorflow.core.protobuf import config_pb2, meta_graph_pb2
 
+from serving.tfserving.embedded import metrics
 from serving.tfserving.embedded.errors import CODES, ServingError
 from serving.tfserving.embedded.shapes import required_shapes
 from serving.tfserving.embedded.tensors import NUMPY, data_type
@@ -170,7 +171,7 @@ class Session:
         try:
             for index, value in enumerate(feeds.values()):
                 feed_tensors[index] = _to_tensor(value)
-            with _Status() as status:
+            with metrics.graph_run(), _Status() as status:
                 library.TF_SessionRun(
                     self._session,
                     ctypes.byref(self._run_options),

@@ -22,7 +22,7 @@ pytestmark = pytest.mark.minutes(1)
 
 with messages_alone():
     from google.protobuf import text_format
-    from tensorflow_serving.apis import prediction_log_pb2
+    from tensorflow_serving.apis import model_management_pb2, prediction_log_pb2
     from tensorflow_serving.config import model_server_config_pb2
 
 LOADED = "Successfully loaded servable version"
@@ -76,6 +76,17 @@ def test_new_version_replaces_the_old_one_and_goes_again(base: Path, models: Pat
         assert failure(lambda: server.half(version=123)) == ("NOT_FOUND", "Servable not found for request: Specific(default, 123)")
         shutil.rmtree(base / "124")
         wait_for(lambda: server.half() == (123, 3.0))
+
+
+def test_a_reload_tells_by_how_much_metrics_grew(server: EmbeddedServer, base: Path) -> None:
+    """A version's warm-up runs its graph; a reload that loads nothing does not."""
+    write_warm_up(base / "123", records(GOOD, GOOD))
+    runs, unknown = "/tensorflow/core/graph_runs", "/tensorflow/none"
+    request = model_management_pb2.ReloadConfigRequest(metric_names=[runs, unknown])
+    text_format.Parse(config_text(grown=entry(base)), request.config)
+    for increase in (2, 0):
+        found = {metric.name: metric.int64_value_increase for metric in server.models.HandleReloadConfigRequest(request, PATIENCE).metric}
+        assert found == {runs: increase, unknown: 0}
 
 
 def test_no_request_fails_while_versions_are_switched(base: Path, models: Path, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 import asyncio
 import re
+from time import sleep
 
 import pytest
 
@@ -22,11 +23,35 @@ def test_requests_are_counted_by_status_and_timed_where_answered():
     assert ':tensorflow:serving:request_latency_count{API="predict",entrypoint="REST",model_name="counted"} 1.0\n' in page
 
 
+def test_what_is_computed_is_timed_where_answered():
+    with metrics.runtime("computed", "Predict"):
+        pass
+    with pytest.raises(ZeroDivisionError), metrics.runtime("computed", "Predict"):
+        _ = 1 / 0
+    name = ":tensorflow:serving:runtime_latency_count"
+    assert f'{name}{{API="Predict",model_name="computed",runtime="TF1"}} 1.0\n' in metrics.page().decode()
+
+
+def test_runs_of_graphs_are_counted_and_timed():
+    runs, time = metrics.total("/tensorflow/core/graph_runs"), metrics.total("/tensorflow/core/graph_run_time_usecs")
+    with metrics.graph_run():
+        sleep(0.001)
+    with pytest.raises(ZeroDivisionError), metrics.graph_run():
+        _ = 1 / 0
+    assert metrics.total("/tensorflow/core/graph_runs") == runs + 1
+    assert metrics.total("/tensorflow/core/graph_run_time_usecs") >= time + 1000
+    assert metrics.total("/tensorflow/core/none") == 0
+    assert f":tensorflow:core:graph_runs {runs + 1}.0\n" in metrics.page().decode()
+
+
 def test_the_page_has_tensorflow_servings_names_and_types():
     page = metrics.page().decode()
     assert re.findall(r"^# TYPE (\S+ \S+)$", page, re.MULTILINE) == [
         ":tensorflow:serving:request_count counter",
         ":tensorflow:serving:request_latency histogram",
+        ":tensorflow:serving:runtime_latency histogram",
+        ":tensorflow:core:graph_runs counter",
+        ":tensorflow:core:graph_run_time_usecs counter",
     ]
     assert "_total" not in page
     assert "_created" not in page

@@ -171,7 +171,10 @@ def test_metrics(client):
     client.post(f"{HALF}:predict", json={"instances": ["x"]})
     client.post("/v1/models/made-up:predict", json={"instances": [1]})
     assert (count("OK"), count("INVALID_ARGUMENT")) == (answered + 1, refused + 1)
-    assert "made-up" not in client.get("/monitoring/prometheus/metrics").text
+    page = client.get("/monitoring/prometheus/metrics").text
+    assert "made-up" not in page
+    assert re.search(r'^:tensorflow:serving:runtime_latency_sum\{API="Predict",model_name="two_versions",runtime="TF1"} [1-9]', page, re.M)
+    assert re.search(r"^:tensorflow:core:graph_run_time_usecs [1-9]", page, re.M)
 
 
 def test_apache_bench_keeps_its_connections(api, tmp_path):
