@@ -65,6 +65,7 @@ _SHORT: _Signatures = {
 """Functions that keep the interpreter's lock: giving it up for a microsecond can mean milliseconds until it is back."""
 
 _LONG: _Signatures = {
+    "TF_LoadLibrary": (_POINTER, [ctypes.c_char_p, _POINTER]),
     "TF_DeleteGraph": (None, [_POINTER]),
     "TF_LoadSessionFromSavedModel": (
         _POINTER,
@@ -90,6 +91,23 @@ def _library() -> SimpleNamespace:
             functions[name] = getattr(library, name)
             functions[name].restype, functions[name].argtypes = result, arguments
     return SimpleNamespace(**functions)
+
+
+@functools.cache
+def _load_text_operations() -> bool:
+    """Load the operations of TensorFlow Text, which TensorFlow Serving has built in.
+
+    Returns:
+        Whether it is installed.
+    """
+    package = importlib.util.find_spec("tensorflow_text")
+    if package is None:
+        return False
+    assert package.submodule_search_locations is not None
+    for path in sorted(Path(package.submodule_search_locations[0], "python", "ops").glob("*.so")):
+        with _Status() as status:
+            _library().TF_LoadLibrary(bytes(path), status)
+    return True
 
 
 class _Status:
@@ -135,15 +153,19 @@ class Session:
         self._run_options = _Buffer(
             ctypes.cast(ctypes.c_char_p(self._run_options_bytes), _POINTER).value, len(self._run_options_bytes), None
         )
-        tag_array = (ctypes.c_char_p * len(tags))(*(tag.encode() for tag in tags))
         serialized = config.SerializeToString()
         try:
             with _Status() as status:
                 library.TF_SetConfig(options, serialized, len(serialized), status)
-            with _Status() as status:
-                self._session = library.TF_LoadSessionFromSavedModel(
-                    options, None, bytes(directory), tag_array, len(tags), self._graph, graph_def, status
-                )
+            try:
+                self._load(options, directory, tags, graph_def)
+            except ServingError as error:
+                if "Op type not registered" not in error.message:
+                    raise
+                if not _load_text_operations():
+                    hint = "If it is an operation of TensorFlow Text: install tensorflow-text, in TensorFlow's version"
+                    raise ServingError(error.code, f"{error.message.rstrip('.')}. {hint}") from error
+                self._load(options, directory, tags, graph_def)
             meta_graph = meta_graph_pb2.MetaGraphDef.FromString(ctypes.string_at(graph_def.contents.data, graph_def.contents.length))
             self.signatures = {name: _detached(signature) for name, signature in meta_graph.signature_def.items()}
             self.required_shapes = required_shapes(meta_graph)
@@ -153,6 +175,13 @@ class Session:
         finally:
             library.TF_DeleteSessionOptions(options)
             library.TF_DeleteBuffer(graph_def)
+
+    def _load(self, options: Any, directory: Path, tags: Sequence[str], graph_def: Any) -> None:
+        tag_array = (ctypes.c_char_p * len(tags))(*(tag.encode() for tag in tags))
+        with _Status() as status:
+            self._session = _library().TF_LoadSessionFromSavedModel(
+                options, None, bytes(directory), tag_array, len(tags), self._graph, graph_def, status
+            )
 
     def run(self, feeds: Mapping[str, np.ndarray], fetches: Sequence[str]) -> list[np.ndarray]:
         """Run the graph.

@@ -1,5 +1,6 @@
 """The program: flags, files that are wrong, the end; and LiteRT."""
 
+import importlib.util
 import json
 import os
 import re
@@ -24,7 +25,8 @@ from windtunnel.settings import ROOT, Settings
 pytestmark = pytest.mark.minutes(1)
 
 with messages_alone():
-    from tensorflow.core.protobuf import rewriter_config_pb2
+    from tensorflow.core.framework import types_pb2
+    from tensorflow.core.protobuf import rewriter_config_pb2, saved_model_pb2
     from tensorflow_serving.apis import get_model_metadata_pb2, prediction_service_pb2_grpc
 
     from serving.tfserving.embedded.program import model_options
@@ -225,6 +227,36 @@ def test_the_parents_end_ends_it(tmp_path: Path, models: Path) -> None:
         wait_for((tmp_path / "s").exists)
         os.kill(parent.pid, signal.SIGKILL)
     server.wait(timeout=PATIENCE)
+
+
+def test_operations_of_tensorflow_text_are_there_if_it_is_installed(tmp_path: Path) -> None:
+    """Something else takes its place: an operation that TensorFlow has in a file of its own, where TensorFlow Text has those files."""
+    package = importlib.util.find_spec("tensorflow")
+    assert package is not None
+    assert package.submodule_search_locations is not None
+    library = Path(package.submodule_search_locations[0]) / "lite/experimental/microfrontend/python/ops/_audio_microfrontend_op.so"
+    saved = saved_model_pb2.SavedModel(saved_model_schema_version=1)
+    meta_graph = saved.meta_graphs.add()
+    meta_graph.meta_info_def.tags.append("serve")
+    meta_graph.graph_def.node.add(name="audio", op="Placeholder").attr["dtype"].type = types_pb2.DT_INT16
+    meta_graph.graph_def.node.add(name="frames", op="AudioMicrofrontend", input=["audio"])
+    meta_graph.graph_def.versions.producer = 1087
+    signature = meta_graph.signature_def["serving_default"]
+    signature.inputs["audio"].name, signature.outputs["frames"].name = "audio:0", "frames:0"
+    (tmp_path / "model" / "1").mkdir(parents=True)
+    (tmp_path / "model" / "1" / "saved_model.pb").write_bytes(saved.SerializeToString())
+    flags = (f"--model_base_path={tmp_path / 'model'}", "--max_num_load_retries=0")
+    with EmbeddedServer(tmp_path, *flags) as server:
+        assert server.states("default") == {1: "END"}
+        assert "Op type not registered 'AudioMicrofrontend'" in server.log
+        assert "If it is an operation of TensorFlow Text: install tensorflow-text, in TensorFlow's version" in server.log
+    operations = tmp_path / "tensorflow_text" / "python" / "ops"  # where the server is started, and so looks for packages
+    operations.mkdir(parents=True)
+    (tmp_path / "tensorflow_text" / "__init__.py").touch()
+    (operations / "_operation.so").symlink_to(library)
+    with EmbeddedServer(tmp_path, *flags) as server:
+        _, outputs = server.predict("default", {"audio": np.zeros(16000, np.int16)})
+        assert outputs["frames"].shape == (98, 32)
 
 
 @pytest.mark.parametrize(("flags", "more"), [((), 1.0), (("--prefer_tflite_model", "--enable_batching"), 2.0)])
