@@ -16,6 +16,9 @@ DAG = "speech_commands"
 CONCURRENT = 1200
 """RPCs at a time, in the platform's own server and in `server.ini`: 1,000 clients, and room for those who look after it."""
 
+KEEP_DAYS = 90
+"""How long the platform's own server keeps what was rejected, and `server.ini` too."""
+
 SECTIONS = ("RPCServer", "DLServer", "Retraining")
 
 
@@ -54,7 +57,7 @@ class Config(BaseModel):
         samples_before_train: new suggestions after which a retraining is asked for.
         suggestions_per_hour: how many are taken of one peer within an hour.
         upload_megabytes: disk space for suggestions, and as much for inference audio.
-        keep_days: how long rejected suggestions and inference audio are kept.
+        keep_days: how long rejected suggestions and inference audio are kept; for ever, if the key is not there.
         airflow_url: Airflow that retrains; without one, a local process does.
         airflow_user, airflow_password_file: who asks it; the file holds the password, or is Airflow's own JSON of users and passwords.
         dag: which DAG retrains.
@@ -79,7 +82,7 @@ class Config(BaseModel):
     samples_before_train: PositiveInt = Field(validation_alias="DLServer.SamplesBeforeTrain")
     suggestions_per_hour: PositiveInt = Field(default=1000, validation_alias="DLServer.SuggestionsPerPeerPerHour")
     upload_megabytes: PositiveInt = Field(default=1024, validation_alias="DLServer.UploadMegabytes")
-    keep_days: PositiveInt = Field(default=90, validation_alias="DLServer.KeepDays")
+    keep_days: Annotated[PositiveInt | None, Empty] = Field(default=None, validation_alias="DLServer.KeepDays")
 
     airflow_url: Annotated[str | None, Empty] = Field(default=None, validation_alias="Retraining.AirflowURL", pattern=r"^https?://\S+$")
     airflow_user: str = Field(default=USER, validation_alias="Retraining.User", min_length=1)
@@ -106,6 +109,7 @@ class Config(BaseModel):
             models=home / "models",
             model=None,
             samples_before_train=100,
+            keep_days=KEEP_DAYS,
             airflow_url=settings.airflow_url,
             airflow_password_file=password_file(settings),
         )

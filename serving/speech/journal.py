@@ -82,11 +82,14 @@ class QuotaError(WindtunnelError):
 
 @dataclass(frozen=True)
 class Limits:
-    """What is taken: suggestions an hour from one peer, bytes of WAV files in all, days until the WAV of a rejected one is removed."""
+    """What is taken: suggestions an hour from one peer, bytes of WAV files in all, days until the WAV of a rejected one is removed.
+
+    With None as `keep_days` none is ever removed.
+    """
 
     per_peer_hour: int
     disk_bytes: int
-    keep_days: int
+    keep_days: int | None
 
 
 @dataclass(frozen=True)
@@ -229,8 +232,13 @@ class Journal:
 
     def purge(self) -> int:
         """Remove the WAVs of what was rejected `keep_days` ago and longer; returns how many. What is trained with stays."""
+        days = self._limits.keep_days
+        if days is None:
+            return 0
         with self._writing():
-            purged = self._change("kept = 0", "kept AND state = 'rejected' AND changed < ?", time.time() - self._limits.keep_days * 86_400)
+            purged = self._change("kept = 0", "kept AND state = 'rejected' AND changed < ?", time.time() - days * 86_400)
+        for row in purged:
+            _log.info("%s is removed: its suggestion, %d, was rejected more than %d days ago (KeepDays)", self._path(row), row["id"], days)
         self._place(purged)
         return len(purged)
 

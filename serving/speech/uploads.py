@@ -2,6 +2,7 @@
 
 import logging
 import queue
+import re
 import threading
 import time
 import uuid
@@ -10,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from serving.speech.metrics import Metrics
-from windtunnel.clips import as_pcm
+from windtunnel.clips import WORDS, as_pcm
 from windtunnel.errors import WindtunnelError
 from windtunnel.wav import wav_bytes
 
@@ -19,12 +20,23 @@ _log = logging.getLogger(__name__)
 WAITING = 64
 SWEEP_SECONDS = 3600.0
 
+_NAME = re.compile(rf"[0-9a-f]{{8}}(-[0-9a-f]{{4}}){{3}}-[0-9a-f]{{12}}-({'|'.join(WORDS)})\.wav")
+
 
 class Uploads:
-    """A folder of `UUID-WORD.wav`. Nobody waits for it: what comes faster than the disk takes it, or beyond the quota, is not kept."""
+    """A folder of `UUID-WORD.wav`. Nobody waits for it: what comes faster than the disk takes it, or beyond the quota, is not kept.
 
-    def __init__(self, folder: Path, disk_bytes: int, keep_days: int, metrics: Metrics) -> None:
+    Files with other names are somebody else's: they are neither counted nor removed.
+    """
+
+    def __init__(self, folder: Path, disk_bytes: int, keep_days: int | None, metrics: Metrics) -> None:
         """Make the folder and start the thread that writes.
+
+        Args:
+            folder: where the files are.
+            disk_bytes: how much they may take.
+            keep_days: older ones are removed; None: none is.
+            metrics: told what is not kept.
 
         Raises:
             WindtunnelError: the folder cannot be made.
@@ -33,7 +45,7 @@ class Uploads:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise WindtunnelError(f"InferUploadPath {folder} cannot be made ({error.strerror}): name a folder that can") from error
-        self._folder, self._disk_bytes, self._keep_seconds, self._metrics = folder, disk_bytes, keep_days * 86_400, metrics
+        self._folder, self._disk_bytes, self._keep_days, self._metrics = folder, disk_bytes, keep_days, metrics
         self._queue: queue.Queue[tuple[np.ndarray, str] | None] = queue.Queue(WAITING)
         self._thread = threading.Thread(target=self._write, name="uploads", daemon=True)
         self._thread.start()
@@ -68,13 +80,14 @@ class Uploads:
                 _log.error("inference audio cannot be kept in %s: %s", self._folder, error.strerror)
 
     def _sweep(self) -> int:
-        """Remove what is too old; returns the bytes of what stays."""
+        """Remove what is too old, if anything ever is; returns the bytes of what stays."""
         used = 0
-        for file in self._folder.glob("*.wav"):
+        for file in filter(lambda file: _NAME.fullmatch(file.name), self._folder.iterdir()):
             try:
                 status = file.stat()
-                if status.st_mtime < time.time() - self._keep_seconds:
+                if self._keep_days is not None and status.st_mtime < time.time() - self._keep_days * 86_400:
                     file.unlink()
+                    _log.info("%s is removed: it is older than %d days (KeepDays)", file, self._keep_days)
                 else:
                     used += status.st_size
             except FileNotFoundError:  # somebody else removed it

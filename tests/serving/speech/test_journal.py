@@ -1,3 +1,4 @@
+import logging
 import os
 import resource
 import sqlite3
@@ -239,7 +240,8 @@ def test_what_is_undone_in_any_state_is_not_used_again(journal: Journal, tmp_pat
     assert names(tmp_path / "uploads" / QUARANTINE) == set()
 
 
-def test_rejected_recordings_are_kept_for_so_many_days(journal: Journal, tmp_path: Path) -> None:
+def test_rejected_recordings_are_kept_for_so_many_days(journal: Journal, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
     for number in range(2):
         journal.add(0, clip(number), "peer")
     journal.claim("a")
@@ -251,8 +253,19 @@ def test_rejected_recordings_are_kept_for_so_many_days(journal: Journal, tmp_pat
     assert journal.purge() == 1
     assert journal.purge() == 0
     rejected, trained = journal.list()
+    assert caplog.messages == [f"{rejected.file} is removed: its suggestion, 1, was rejected more than 30 days ago (KeepDays)"]
     assert (rejected.state, rejected.reason, rejected.file.exists(), trained.file.exists()) == ("rejected", "silence", False, True)
     assert [each.state for each in (journal.add(0, clip(0), "peer"), journal.add(0, clip(1), "peer"))] == ["received", "trained"]
+
+
+def test_rejected_recordings_are_kept_for_ever_where_no_days_are_named(open_journal: Callable[..., Journal], tmp_path: Path) -> None:
+    journal = open_journal(Limits(per_peer_hour=10**6, disk_bytes=10**9, keep_days=None))
+    journal.add(0, clip(), "peer")
+    journal.claim("a")
+    journal.settle("a", {1: "silence"})
+    age(tmp_path, days=10_000)
+    assert journal.purge() == 0
+    assert len(names(tmp_path / "uploads" / QUARANTINE)) == 1
 
 
 def test_a_lost_database_is_made_again_from_the_recordings(

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from serving.speech.config import Config, read_config
+from serving.speech.config import KEEP_DAYS, Config, read_config
 from tests.serving.speech.running_speech import ini
 from windtunnel.errors import WindtunnelError
 from windtunnel.settings import ROOT, Settings
@@ -20,6 +20,7 @@ def test_the_projects_own_files_are_read(name: str) -> None:
     assert config.endpoint == "0.0.0.0:55221"
     assert config.infer_uploads is None
     assert config.airflow_url is None
+    assert config.keep_days == KEEP_DAYS
 
 
 def test_an_old_file_is_read_as_before(tmp_path: Path) -> None:
@@ -27,7 +28,7 @@ def test_an_old_file_is_read_as_before(tmp_path: Path) -> None:
     config = read_config(write(tmp_path, text))
     assert config.infer_uploads == Path("uploads").absolute(), "relative to where the server is started"
     assert config.model == tmp_path / "model"
-    assert (config.suggestions_per_hour, config.keep_days, config.tokens, config.metrics) == (1000, 90, None, None)
+    assert (config.suggestions_per_hour, config.keep_days, config.tokens, config.metrics) == (1000, None, None, None)
 
 
 @pytest.mark.parametrize(
