@@ -6,8 +6,11 @@ The configuration is the server's, as JSON. What the DAG `speech_commands` does,
 """
 
 import os
+import re
 import shutil
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -29,6 +32,10 @@ from windtunnel.run import Run
 MARGIN = 0.005  # by how much less accurate than the champion a version still takes its place
 TURN_SECONDS = 300.0  # how long to wait for another process that changes what is served
 NICE = 10  # users' answers first
+MARK = "made-by-dlserver"
+"""The file that tells the folder of runs from one that is only called so. It is locked while a run goes on."""
+
+_RUN = re.compile(r"\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d")
 
 
 def compare(challenger: Path, champion: Path | None) -> str | None:
@@ -56,16 +63,38 @@ def publish(config: Config, version: Path) -> int:
     return number
 
 
+@contextmanager
+def new_run(models: Path) -> Iterator[Run]:
+    """A run, in the folder `retraining` below that of the models. Its directory is removed in the end, as are those of runs cut off before.
+
+    Raises:
+        WindtunnelError: the folder is somebody else's, or another process retrains in it.
+    """
+    runs = models / "retraining"
+    if runs.is_dir() and any(runs.iterdir()) and not (runs / MARK).exists():
+        raise WindtunnelError(f"{runs} is not a folder of this server: it holds files, and no {MARK}. Move it, or change NewModelsPath")
+    with held(runs / MARK, f"the folder {runs}", TURN_SECONDS):
+        for directory in runs.iterdir():
+            if _RUN.fullmatch(directory.name):
+                shutil.rmtree(directory)
+        run = Run(runs / datetime.now(UTC).strftime("%Y-%m-%dT%H-%M-%S"))
+        try:
+            yield run
+        finally:
+            shutil.rmtree(run.directory, ignore_errors=True)
+
+
 def retrain(config: Config) -> None:
     """Train with the suggestions that wait, and let users get what comes of it if it is no worse.
 
     Raises:
         WindtunnelError: training failed; the suggestions wait again.
     """
-    config.models.mkdir(parents=True, exist_ok=True)
-    runs = config.models.with_name("retraining")
-    shutil.rmtree(runs, ignore_errors=True)  # of a run that was cut off
-    run = Run(runs / datetime.now(UTC).strftime("%Y-%m-%dT%H-%M-%S"))
+    with new_run(config.models) as run:
+        _retrain(config, run)
+
+
+def _retrain(config: Config, run: Run) -> None:
     journal = open_journal(config)
     before = champion(config) or (None if config.model is None else Recognizer(config.model, 0))
     reasons = take(journal, before, run)
@@ -85,7 +114,6 @@ def retrain(config: Config) -> None:
     finally:
         journal.release(run.name)  # what is settled stays so
         journal.purge()
-        shutil.rmtree(runs)
 
 
 def main() -> None:

@@ -9,6 +9,7 @@ import pytest
 from serving.speech.claim import SURE, champion
 from serving.speech.config import read_config
 from serving.speech.journal import open_journal
+from serving.speech.local import MARK, new_run
 from serving.speech.models import MODELS
 from serving.speech.protos.dlserver_pb2 import InferenceRequest, TrainingRequest
 from serving.speech.protos.speech_pb2 import GetModelRequest, ListSuggestionsRequest
@@ -16,6 +17,7 @@ from tests.serving.speech.running_speech import running
 from tests.tones import tone, tones_archive
 from tests.waiting import RUN_PATIENCE, wait_for
 from windtunnel.clips import WORDS, as_clip
+from windtunnel.errors import WindtunnelError
 from windtunnel.settings import ROOT
 
 pytestmark = pytest.mark.minutes(1)
@@ -49,7 +51,7 @@ def states(server):
 def test_suggestions_alone_make_a_server_without_a_model_answer(server):
     heard = [server.old.Infer(InferenceRequest(audio_samples=tone(word, 2000).tolist())).label for word in range(len(WORDS))]
     assert sum(label == word for word, label in enumerate(heard)) >= 7
-    assert not (server.folder / "retraining").exists()
+    assert {file.name for file in (server.models / "retraining").iterdir()} <= {MARK}
     assert {file.name for file in server.models.iterdir()} >= {"1", MODELS}
 
 
@@ -94,3 +96,30 @@ def test_suggestions_of_a_run_that_was_cut_off_are_trained_with_all_the_same(tmp
     with running(tmp_path, SamplesBeforeTrain="8", BaseSamplesPath=str(tmp_path / "nowhere")) as server:
         wait_for(lambda: "the model was not retrained" in server.log(), RUN_PATIENCE, explain=server.log)
         assert set(states(server)) == {"received"}
+
+
+def test_only_what_a_retraining_made_is_removed(tmp_path):
+    """A folder beside that of the models is of another server, or of a person; so is what lies in its own under another name."""
+    models = tmp_path / "models"
+    with new_run(models) as run:
+        run.directory.mkdir()
+    assert not run.directory.exists()
+    cut_off, *others = (models / "retraining" / "2026-01-31T10-20-30", models / "retraining" / "notes", tmp_path / "retraining")
+    for directory in (cut_off, *others):
+        directory.mkdir()
+        (directory / "file").write_text("")
+    (models / "retraining" / MARK).touch()
+    with new_run(models):
+        assert not cut_off.exists()
+    assert all((directory / "file").exists() for directory in others)
+
+
+def test_a_folder_that_is_only_called_so_is_left_alone(tmp_path):
+    notes = tmp_path / "retraining" / "2026-01-31T10-20-30"
+    notes.mkdir(parents=True)
+    with (
+        pytest.raises(WindtunnelError, match="retraining is not a folder of this server: it holds files, and no made-by-dlserver"),
+        new_run(tmp_path),
+    ):
+        pass
+    assert notes.exists()
