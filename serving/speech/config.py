@@ -1,6 +1,7 @@
 """The server's configuration: an INI file, with the keys that the first speech server had and new ones that have defaults."""
 
 import os
+import re
 from configparser import ConfigParser
 from configparser import Error as IniError
 from pathlib import Path
@@ -34,7 +35,7 @@ def _none(value: Any) -> Any:
 
 
 Endpoint = Annotated[str, AfterValidator(_endpoint)]
-File = Annotated[Path, BeforeValidator(_none), AfterValidator(lambda path: path.expanduser().absolute())]
+File = Annotated[Path, BeforeValidator(_none), AfterValidator(Path.absolute)]
 Empty = BeforeValidator(_none)
 
 
@@ -118,11 +119,13 @@ class Config(BaseModel):
 def read_config(file: Path) -> Config:
     """Read an INI file, in UTF-8 with or without a byte order mark. A comment is a line, or what follows ` ;` or ` #` in one.
 
+    A value may be quoted. In a path, `~` and `$NAME` are what they are in a shell. `%` is a character like others.
+
     Raises:
         WindtunnelError: it cannot be read, or a key is missing, unknown or has a wrong value; the text names file, section and key.
     """
     # `Key = value  ; why` is common in INI files: a comment taken for a value would be a path, and switch on what an empty one leaves off
-    parser = ConfigParser(inline_comment_prefixes=(";", "#"))
+    parser = ConfigParser(inline_comment_prefixes=(";", "#"), interpolation=None)
     try:
         parser.read_string(file.read_text("utf-8-sig"), str(file))
         found = {(section, key): parser[section][key] for section in parser.sections() for key in parser[section]}
@@ -135,7 +138,10 @@ def read_config(file: Path) -> Config:
     for (section, key), value in found.items():
         alias = aliases.get((section.lower(), key))  # keys are read without regard to case, and always were
         if alias is not None and alias.partition(".")[0] == section:
-            values[alias] = value.strip()
+            try:
+                values[alias] = _plain(value.strip(), is_path=alias.endswith(("File", "Path")))
+            except ValueError as error:
+                raise WindtunnelError(f"{file}: [{section}] {alias.partition('.')[2]} = {value}: {error}") from error
         elif key not in parser.defaults():  # which are in every section, wanted or not
             raise WindtunnelError(f"{file}: [{section}] {key} = {value} is unknown: remove it; {_known(section)}")
     try:
@@ -146,6 +152,28 @@ def read_config(file: Path) -> Config:
         there, missing = ("KeyFile", "CertificateFile") if config.certificate is None else ("CertificateFile", "KeyFile")
         raise WindtunnelError(f"{file}: [RPCServer] {there} = {config.certificate or config.key} needs {missing} too: name both, or none")
     return config
+
+
+def _plain(value: str, is_path: bool) -> str:
+    """A value without its quotes, and a path as a shell would have it.
+
+    Raises:
+        ValueError: what is meant cannot be told, or is not there.
+    """
+    if (found := re.search(r"%%|%\(\w+\)s", value)) is not None:
+        raise ValueError(f"{found[0]} stood for something else once, and no longer does; write what is meant")
+    if (quoted := re.fullmatch(r"""(["'])(.*)\1""", value)) is not None:
+        value = quoted[2]
+    elif value.startswith(("'", '"')) or value.endswith(("'", '"')):
+        raise ValueError("a quote is missing; write both, or none")
+    if not is_path:
+        return value
+    value = os.path.expanduser(os.path.expandvars(value))
+    if (unset := re.search(r"\$(\w+|\{.*?\})", value)) is not None:
+        raise ValueError(f"the variable {unset[0]} is not set; set it, or write the path itself")
+    if value.startswith("~"):
+        raise ValueError(f"there is no user {value[1:].partition('/')[0]}; write the path itself")
+    return value
 
 
 def _known(section: str) -> str:

@@ -64,6 +64,49 @@ def test_a_comment_behind_a_value_is_none_of_it(tmp_path: Path, comment: str, ma
     assert config.endpoint == "127.0.0.1:55221"
 
 
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        ('"a folder/model"', "a folder/model"),
+        ("'model'  ; why", "model"),
+        ("~/model", "{HOME}/model"),
+        ("$PLACE/model", "/the place/model"),
+        ('"${PLACE}/model"', "/the place/model"),
+        ("100%/a%20b", "100%/a%20b"),
+        ("don't/model", "don't/model"),
+        ('""', None),
+    ],
+)
+def test_a_path_is_what_a_shell_would_take_it_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, written: str, meant: str | None) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("PLACE", "/the place")
+    config = read_config(write(tmp_path, ini(tmp_path, "'127.0.0.1:55221'", ModelPath=written)))
+    assert config.model == (None if meant is None else Path(meant.format(HOME=tmp_path)).absolute())
+    assert config.endpoint == "127.0.0.1:55221"
+
+
+@pytest.mark.parametrize(
+    ("written", "words"),
+    [
+        ('"model', "a quote is missing; write both, or none"),
+        ('model"', "a quote is missing"),
+        ('"', "a quote is missing"),
+        ('"a # b"', "a quote is missing"),
+        ("$PLACE/model", "the variable $PLACE is not set; set it, or write the path itself"),
+        ("${PLACE}/model", "the variable ${PLACE} is not set"),
+        ("~nobody-here/model", "there is no user nobody-here; write the path itself"),
+        ("%(folder)s/model", "%(folder)s stood for something else once, and no longer does; write what is meant"),
+        ("100%%/model", "%% stood for something else once"),
+    ],
+)
+def test_a_path_that_can_mean_two_things_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, written: str, words: str) -> None:
+    monkeypatch.delenv("PLACE", raising=False)
+    with pytest.raises(WindtunnelError) as caught:
+        read_config(write(tmp_path, ini(tmp_path, "127.0.0.1:55221", ModelPath=written)))
+    assert "server.ini: [DLServer] ModelPath = " in str(caught.value)
+    assert words in str(caught.value)
+
+
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(WindtunnelError, match=r"none.ini cannot be read \(No such file"):
         read_config(tmp_path / "none.ini")
