@@ -16,7 +16,7 @@ from serving.speech.protos import dlserver_pb2, dlserver_pb2_grpc, speech_pb2, s
 from serving.speech.silence import SILENCE_DBFS, is_silence
 from serving.speech.suggestions import Suggestions
 from serving.speech.uploads import Uploads
-from windtunnel.clips import CLIP_SAMPLES, FULL_SCALE, SAMPLE_RATE, WORDS, as_clip, as_pcm
+from windtunnel.clips import CLIP_SAMPLES, SAMPLE_RATE, WORDS, as_clip, as_pcm, scale_of
 from windtunnel.errors import WindtunnelError
 
 LONGEST_SECONDS = 60
@@ -78,12 +78,16 @@ class DLServer(dlserver_pb2_grpc.DLServerServicer):
             raise CallError(
                 Code.INVALID_ARGUMENT, f"label {request.label} is unknown: send 0, {WORDS[0]}, to {len(WORDS) - 1}, {WORDS[-1]}"
             )
-        clip = _clip(np.array(request.audio_samples, np.float32))
+        samples = np.array(request.audio_samples, np.float32)
+        clip = _clip(samples)
+        if not scale_of(samples).sure:
+            found = f"its samples reach {np.abs(samples).max():g}, and fit neither -1..1 nor 16-bit integers"
+            raise CallError(Code.INVALID_ARGUMENT, f"the scale of the clip cannot be told: {found}. Send one of them, unfiltered")
         if is_silence(clip):
             raise CallError(
                 Code.INVALID_ARGUMENT, f"the clip is silence, nowhere louder than {SILENCE_DBFS:g} dBFS: record it again, closer or louder"
             )
-        pcm = as_pcm(clip[: len(request.audio_samples)])
+        pcm = as_pcm(clip[: len(samples)])
         await self._suggestions.add(request.label, pcm, self.calls.peer(context))
         self.calls.metrics.suggestions.labels(WORDS[request.label]).inc()
         return Empty()
@@ -192,10 +196,10 @@ def _clip(samples: np.ndarray) -> np.ndarray:
 
 
 def _from_pcm(pcm: bytes) -> np.ndarray:
-    """16-bit little-endian samples as float32 in -1..1."""
+    """16-bit little-endian samples, int16 (N)."""
     if len(pcm) % 2:
         raise CallError(Code.INVALID_ARGUMENT, f"pcm has {len(pcm)} bytes: send two for each sample")
-    return np.frombuffer(pcm, "<i2").astype(np.float32) / FULL_SCALE
+    return np.frombuffer(pcm, "<i2")
 
 
 def _suggestion(each: Suggestion) -> speech_pb2.Suggestion:

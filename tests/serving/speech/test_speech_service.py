@@ -28,6 +28,7 @@ from tests.serving.speech.speech_models import noise, tone, write_version
 from tests.waiting import PATIENCE, wait_for
 from windtunnel.clips import WORDS, as_pcm
 from windtunnel.settings import ROOT
+from windtunnel.wav import read_wav
 
 Code = grpc.StatusCode
 
@@ -88,6 +89,37 @@ def test_suggestions_without_a_word_or_a_sound_are_refused(speech_server: Speech
         "the clip is silence, nowhere louder than -70 dBFS",
         lambda: speech_server.old.Train(TrainingRequest(label=1, audio_samples=[0.00001] * 16_000)),
     )
+    assert suggestions(speech_server) == before
+
+
+def test_a_click_does_not_make_a_clip_another(speech_server: SpeechServer) -> None:
+    clip = tone(3)
+    clip[500] = 2.5
+    assert speech_server.new.Recognize(RecognizeRequest(samples=clip.tolist())).word == WORDS[3]
+    speech_server.old.Train(TrainingRequest(label=3, audio_samples=clip.tolist()))
+    kept = max((speech_server.folder / "suggestions").glob("no-*.wav"), key=lambda file: file.stat().st_mtime_ns)
+    assert np.abs(read_wav(kept.read_bytes()) - clip / 2.5 * 32768).max() <= 1, "scaled, and nowhere cut off"
+
+
+@pytest.mark.parametrize("steps", [1, 2])
+def test_a_muted_microphone_is_silence(speech_server: SpeechServer, steps: int) -> None:
+    before = suggestions(speech_server)
+    dither = np.random.default_rng(steps).integers(-steps, steps + 1, 16_000)
+    for request in (RecognizeRequest(samples=dither.tolist()), RecognizeRequest(pcm=dither.astype("<i2").tobytes())):
+        assert speech_server.new.Recognize(request).reason == "silence"
+    assert speech_server.old.Infer(InferenceRequest(audio_samples=dither.tolist())).label in range(8)
+    words = "the clip is silence" if steps > 1 else "the scale of the clip cannot be told"
+    request = TrainingRequest(label=1, audio_samples=dither.tolist())
+    refused(Code.INVALID_ARGUMENT, words, lambda: speech_server.old.Train(request))
+    assert suggestions(speech_server) == before
+
+
+def test_what_may_be_on_either_scale_is_heard_and_not_trained_with(speech_server: SpeechServer) -> None:
+    before = suggestions(speech_server)
+    samples = (20 * tone(2)).tolist()
+    assert speech_server.old.Infer(InferenceRequest(audio_samples=samples)).label == 2
+    words = "the scale of the clip cannot be told: its samples reach 6, and fit neither -1..1 nor 16-bit integers"
+    refused(Code.INVALID_ARGUMENT, words, lambda: speech_server.old.Train(TrainingRequest(label=2, audio_samples=samples)))
     assert suggestions(speech_server) == before
 
 
