@@ -1,5 +1,6 @@
 """What holds for every call: who may make it, how many at a time, the status it ends with, and what is counted."""
 
+import asyncio
 import functools
 import logging
 import time
@@ -23,6 +24,18 @@ _log = logging.getLogger(__name__)
 Context: TypeAlias = grpc.aio.ServicerContext
 Code = grpc.StatusCode
 
+LINGER_SECONDS = 1.0
+"""How long everything is served as before when the end has begun: for calls on their way, and for who looks at the health."""
+
+QUIET_SECONDS = 0.2
+"""After so long without a new call, those who wait for an answer before they ask again are all waiting."""
+
+DRAIN_SECONDS = 8.0
+"""When the end has begun, so long at most until every call has its answer: container engines kill after 10 s."""
+
+POLL_SECONDS = 0.02
+ENDING = "the server ends: ask again, it may be back, or another be there"
+
 
 class CallError(WindtunnelError):
     """A call that ends with a status and a sentence."""
@@ -45,6 +58,11 @@ class Calls:
         """
         self.limit, self.tokens, self.metrics = limit, tokens, metrics
         self.running = 0
+        self.came = 0.0  # when the newest call did, on the loop's clock
+        self.opened = asyncio.Event()  # new calls wait for it
+        self.opened.set()
+        self.over = False  # whether calls end before they are answered
+        self.tasks: set[asyncio.Task[Any]] = set()  # of those with one answer
         metrics.running.set_function(lambda: self.running)
 
     def peer(self, context: Context) -> str:
@@ -60,25 +78,57 @@ class Calls:
             raise CallError(Code.UNAUTHENTICATED, "the token is missing or unknown: send the metadata `authorization: Bearer TOKEN`")
         return name
 
+    async def drain(self, server: grpc.aio.Server) -> None:
+        """Stop a server so that no call is lost: what has been received is answered, and what takes too long ends with UNAVAILABLE.
+
+        gRPC by itself ends what it has received but not handed on yet as CANCELLED, which clients do not try again. So it is told to
+        stop while nothing is on its way: new calls are held back until all clients wait. By their answers they know of the end.
+        """
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + DRAIN_SECONDS
+        await asyncio.sleep(LINGER_SECONDS)
+        self.opened.clear()
+        latest = loop.time() + LINGER_SECONDS
+        while loop.time() < min(self.came + QUIET_SECONDS, latest):
+            await asyncio.sleep(POLL_SECONDS)
+        stopping = asyncio.ensure_future(server.stop(2 * DRAIN_SECONDS))
+        await asyncio.sleep(QUIET_SECONDS)
+        self.opened.set()
+        while not stopping.done() and (self.running or loop.time() < self.came + LINGER_SECONDS) and loop.time() < deadline:
+            await asyncio.sleep(POLL_SECONDS)
+        self.over = True
+        for task in self.tasks:
+            task.cancel()
+        if self.running:
+            await asyncio.wait([stopping], timeout=LINGER_SECONDS)
+        await server.stop(None)  # also what is no call of ours, such as those who watch the health
+        await stopping
+
 
 class _Call:
     """One call, from its admission to its status."""
 
-    __slots__ = ("_calls", "_context", "_method", "_start")
+    __slots__ = ("_calls", "_context", "_method", "_start", "_task")
 
-    def __init__(self, calls: Calls, method: str, context: Context) -> None:
-        self._calls, self._method, self._context = calls, method, context
+    def __init__(self, calls: Calls, method: str, context: Context, task: "asyncio.Task[Any] | None" = None) -> None:
+        self._calls, self._method, self._context, self._task = calls, method, context, task
 
     async def __aenter__(self) -> None:
         self._start = time.perf_counter()
         self._calls.running += 1
+        if self._task is not None:
+            self._calls.tasks.add(self._task)
+        self._calls.came = asyncio.get_running_loop().time()
         try:
+            if not self._calls.opened.is_set():
+                await self._calls.opened.wait()
             if self._calls.running > self._calls.limit:
                 raise CallError(Code.RESOURCE_EXHAUSTED, f"{self._calls.limit} calls run already, as many as may: try again later")
             if self._calls.tokens is not None:
                 self._calls.peer(self._context)
-        except CallError as error:
+        except BaseException as error:
             await self._end(error)
+            raise
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         await self._end(error)
@@ -86,6 +136,10 @@ class _Call:
     async def _end(self, error: BaseException | None) -> None:
         """Count the call; raises gRPC's own error where it has failed."""
         self._calls.running -= 1
+        if self._task is not None:
+            self._calls.tasks.discard(self._task)
+        if self._calls.over and isinstance(error, asyncio.CancelledError):
+            error = CallError(Code.UNAVAILABLE, ENDING)
         code, message = _status(error)
         self._calls.metrics.requests(self._method, code.name).inc()
         self._calls.metrics.seconds(self._method).observe(time.perf_counter() - self._start)
@@ -157,7 +211,7 @@ def unary(method: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]
 
     @functools.wraps(method)
     async def answer(self: Any, request: Any, context: Context) -> Any:
-        async with _Call(self.calls, method.__name__, context):
+        async with _Call(self.calls, method.__name__, context, asyncio.current_task()):
             _check(request)
             return await method(self, request, context)
 
@@ -173,5 +227,7 @@ def streaming(method: Callable[..., AsyncIterator[Any]]) -> Callable[..., AsyncI
             _check(request)
             async for part in method(self, request, context):
                 yield part
+                if self.calls.over:
+                    raise CallError(Code.UNAVAILABLE, ENDING)
 
     return answer

@@ -35,7 +35,6 @@ from windtunnel.settings import load_settings
 
 _log = logging.getLogger(__name__)
 
-DRAIN_SECONDS = 10.0
 PURGE_SECONDS = 3600.0
 SWITCH_SECONDS = 0.0002
 """After which the loop lets a recognizer that has computed go on: Python's own 5 ms are ten times what a clip takes."""
@@ -51,7 +50,7 @@ Status = health_pb2.HealthCheckResponse.ServingStatus
 
 
 async def serve(config: Config) -> None:
-    """Serve until a SIGTERM or SIGINT; then answer what has been asked, for `DRAIN_SECONDS` at most.
+    """Serve until a SIGTERM or SIGINT; then answer what has been asked.
 
     Raises:
         WindtunnelError: a file, a folder or an address of the configuration cannot be used.
@@ -90,7 +89,7 @@ async def serve(config: Config) -> None:
         reflection.enable_server_reflection((*names, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
         _listen(config, server)
         _show_metrics(config, metrics, stack)
-        await stack.enter_async_context(_running(server, status))
+        await stack.enter_async_context(_running(server, status, calls))
         for task in (models.follow(show), _purge(suggestions), retraining(config, suggestions).follow()):
             stack.callback(asyncio.ensure_future(task).cancel)
         model = "no model yet" if models.champion is None else f"version {models.champion.number}"
@@ -134,14 +133,14 @@ def _show_metrics(config: Config, metrics: Metrics, stack: AsyncExitStack) -> No
 
 
 @asynccontextmanager
-async def _running(server: grpc.aio.Server, status: health.aio.HealthServicer) -> AsyncIterator[None]:
+async def _running(server: grpc.aio.Server, status: health.aio.HealthServicer, calls: Calls) -> AsyncIterator[None]:
     """Serve; in the end say so to who checks the health, and answer what has been asked."""
     await server.start()
     try:
         yield
     finally:
         await status.enter_graceful_shutdown()
-        await server.stop(DRAIN_SECONDS)
+        await calls.drain(server)
 
 
 async def _purge(suggestions: Suggestions) -> None:

@@ -7,12 +7,14 @@ import socket
 import subprocess
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import grpc
 import httpx
 import psutil
 import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from serving.speech.protos.dlserver_pb2 import InferenceRequest, InferenceResponse, TrainingRequest
 from serving.speech.protos.speech_pb2 import RecognizeLongRequest
@@ -56,6 +58,55 @@ def test_what_was_asked_is_answered_before_it_ends(version: Path, tmp_path: Path
         first = next(segments)
         server.process.send_signal(signal.SIGINT)
         assert {each.word for each in [first, *segments]} == {"left"}
+        assert server.process.wait(timeout=PATIENCE) == 0, server.log()
+
+
+def test_no_call_on_its_way_is_lost_when_it_ends(version: Path, tmp_path: Path) -> None:
+    """They have arrived at the machine before the signal, and the server reads them after it."""
+    request = InferenceRequest(audio_samples=tone(2)[:64].tolist())
+    with running(tmp_path, ModelPath=str(version)) as server:
+        assert server.old.Infer(request).label == 2
+        server.process.send_signal(signal.SIGSTOP)
+        calls = [server.old.Infer.future(request, timeout=PATIENCE) for _ in range(50)]
+        wait_for(lambda: unread(server.port) > 50 * request.ByteSize())
+        server.process.send_signal(signal.SIGTERM)
+        server.process.send_signal(signal.SIGCONT)
+        assert [call.exception() for call in calls] == [None] * 50
+        assert [call.result().label for call in calls] == [2] * 50
+        assert server.process.wait(timeout=PATIENCE) == 0, server.log()
+
+
+def unread(port: int) -> int:
+    """The bytes that a server's connections hold for it."""
+    tables = (Path("/proc/net") / name for name in ("tcp", "tcp6"))  # gRPC has IPv4 in sockets of IPv6
+    connections = [line.split() for table in tables for line in table.read_text().splitlines()[1:]]
+    return sum(int(each[4].partition(":")[2], 16) for each in connections if each[1].endswith(f":{port:04X}"))
+
+
+def test_who_asks_all_along_is_told_that_it_ends(version: Path, tmp_path: Path) -> None:
+    request = InferenceRequest(audio_samples=tone(2)[:64].tolist())
+    asked = [0] * 50
+
+    with running(tmp_path, ModelPath=str(version)) as server, ThreadPoolExecutor(50) as clients:
+
+        def ask(client: int) -> grpc.StatusCode:
+            """The status of the first call that is not answered."""
+            try:
+                while True:
+                    assert server.old.Infer(request, timeout=PATIENCE).label == 2
+                    asked[client] += 1
+            except grpc.RpcError as error:
+                return error.code()
+
+        health = health_pb2_grpc.HealthStub(server.channel).Watch(health_pb2.HealthCheckRequest())
+        assert next(health).status == health_pb2.HealthCheckResponse.SERVING
+        asking = [clients.submit(ask, client) for client in range(50)]
+        wait_for(lambda: all(asked))
+        before = sum(asked)
+        server.process.send_signal(signal.SIGTERM)
+        assert next(health).status == health_pb2.HealthCheckResponse.NOT_SERVING
+        assert {each.result() for each in asking} == {grpc.StatusCode.UNAVAILABLE}
+        assert sum(asked) > before, "for a moment it is as before"
         assert server.process.wait(timeout=PATIENCE) == 0, server.log()
 
 
