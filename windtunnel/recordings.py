@@ -10,11 +10,12 @@ from typing import ClassVar, Literal, get_args
 
 import numpy as np
 
+from windtunnel.clips import WORDS
 from windtunnel.datasets import SPEECH, Content, Source, locate_among
 from windtunnel.download import Wanted, fetch
 from windtunnel.errors import WindtunnelError
 from windtunnel.synthesis import render
-from windtunnel.wav_archive import MAX_BYTES, read_archive
+from windtunnel.wav_archive import MAX_BYTES, read_archive, read_folder
 
 _log = logging.getLogger(__name__)
 
@@ -78,8 +79,9 @@ class Archive(Source[Recordings]):
         return self.is_in(directory)
 
     def read(self, name: str, directory: Path) -> Recordings:
-        """Its recordings, every one verified."""
-        recorded = read_archive(directory / self.file)
+        """Its recordings, every one verified: those in the zip, or, where it was unpacked, in folders of words."""
+        unpacked = not self.is_in(directory) and any((directory / word).is_dir() for word in WORDS)
+        recorded = read_folder(directory) if unpacked else read_archive(directory / self.file)
         return Recordings(name, directory, recorded.clips, recorded.labels, recorded.speakers, {self.file: recorded.digest})
 
 

@@ -1,13 +1,15 @@
-"""Read an archive of spoken words: a zip of WAVs, laid out as the Speech Commands are. Nothing of it is unpacked onto the disk.
+"""Read spoken words: a zip of WAVs, laid out as the Speech Commands are, or a folder of them. Nothing is unpacked onto the disk.
 
 The layout is described in arXiv 1804.03209: a recording is `FOLDER/WORD/SPEAKER_nohash_N.wav`, where eight hexadecimal digits stand for
 the speaker and N counts the times that speaker has said the word.
 """
 
+import functools
 import hashlib
 import re
 import struct
 import zlib
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 from zipfile import ZIP_DEFLATED, ZIP_STORED, BadZipFile, ZipFile, ZipInfo
@@ -26,7 +28,7 @@ RECORDING = re.compile(rf"[a-z_]+/({'|'.join(WORDS)})/([0-9a-f]{{8}})_nohash_[0-
 
 
 class Recorded(NamedTuple):
-    """What an archive holds, in the order of words and file names: N recordings, no two of the same samples.
+    """What an archive or a folder holds, in the order of words and file names: N recordings, no two of the same samples.
 
     `clips` is int16 (N,16000), zeros after what is shorter, `labels` uint8 (N), an index into WORDS, `speakers` str (N), and `digest` the
     SHA-256 of the list of words, file names and SHA-256 of samples: the same however the archive is packed.
@@ -36,6 +38,40 @@ class Recorded(NamedTuple):
     labels: np.ndarray
     speakers: np.ndarray
     digest: str
+
+
+class _Found(NamedTuple):
+    """A recording: its word, the path of its file, who speaks, and what reads its bytes."""
+
+    word: str
+    path: str
+    speaker: str
+    read: Callable[[], bytes]
+
+    @property
+    def name(self) -> str:
+        """The file's name alone."""
+        return self.path.rpartition("/")[2]
+
+
+def read_folder(folder: Path) -> Recorded:
+    """Read every recording `WORD/NAME.wav` below `folder`, such as an archive that was unpacked.
+
+    A file whose name tells no speaker, as the Speech Commands' do, is of a speaker of its own.
+
+    Raises:
+        WindtunnelError: a file cannot be read or is no recording, or there is none of some word.
+    """
+    try:
+        files = [(word, file) for word in WORDS for file in (folder / word).glob("[!.]*.wav")]
+        return _collect([_Found(word, f"{word}/{file.name}", _speaker(word, file), file.read_bytes) for word, file in files], folder)
+    except OSError as error:
+        raise WindtunnelError(f"{error.filename or folder} cannot be read: {error.strerror or error}") from error
+
+
+def _speaker(word: str, file: Path) -> str:
+    found = RECORDING.fullmatch(f"folder/{word}/{file.name}")
+    return found[2] if found is not None else hashlib.sha256(file.name.encode()).hexdigest()[:8]
 
 
 def read_archive(file: Path) -> Recorded:
@@ -57,22 +93,29 @@ def read_archive(file: Path) -> Recorded:
 
 
 def _read(archive: ZipFile, file: Path) -> Recorded:
-    entries = [entry for entry in archive.infolist() if _is_wav(entry.filename)]
-    if len(entries) > MAX_RECORDINGS:
-        raise WindtunnelError(f"{file} holds {len(entries)} recordings: at most {MAX_RECORDINGS} are read; leave some out")
-    clips = np.zeros((len(entries), CLIP_SAMPLES), np.int16)
-    labels, speakers = np.zeros(len(entries), np.uint8), np.zeros(len(entries), "<U8")
+    found = []
+    for entry in filter(lambda entry: _is_wav(entry.filename), archive.infolist()):
+        word, speaker = _named(entry.filename, file)
+        found.append(_Found(word, entry.filename, speaker, functools.partial(_unpacked, archive, entry, file)))
+    return _collect(found, file)
+
+
+def _collect(found: Sequence[_Found], place: Path) -> Recorded:
+    if len(found) > MAX_RECORDINGS:
+        raise WindtunnelError(f"{place} holds {len(found)} recordings: at most {MAX_RECORDINGS} are read; leave some out")
+    clips = np.zeros((len(found), CLIP_SAMPLES), np.int16)
+    labels, speakers = np.zeros(len(found), np.uint8), np.zeros(len(found), "<U8")
     listing = hashlib.sha256()
     seen: set[str] = set()
-    for entry, word, speaker in sorted(((entry, *_named(entry.filename, file)) for entry in entries), key=_by_word_and_name):
-        samples = read_wav(_unpacked(archive, entry, file), f"{file}: {entry.filename}")
+    for each in sorted(found, key=lambda each: (each.word, each.name)):
+        samples = read_wav(each.read(), f"{place}: {each.path}")
         digest = hashlib.sha256(samples.data).hexdigest()
         if digest not in seen:
-            clips[len(seen), : len(samples)], labels[len(seen)], speakers[len(seen)] = samples, WORDS.index(word), speaker
-            listing.update(f"{word} {Path(entry.filename).name} {digest}\n".encode())
+            clips[len(seen), : len(samples)], labels[len(seen)], speakers[len(seen)] = samples, WORDS.index(each.word), each.speaker
+            listing.update(f"{each.word} {each.name} {digest}\n".encode())
             seen.add(digest)
     if lacking := set(range(len(WORDS))) - set(labels[: len(seen)].tolist()):
-        raise WindtunnelError(f"{file} holds no recording of {', '.join(WORDS[label] for label in sorted(lacking))}: get a complete one")
+        raise WindtunnelError(f"{place} holds no recording of {', '.join(WORDS[label] for label in sorted(lacking))}: get a complete one")
     return Recorded(clips[: len(seen)], labels[: len(seen)], speakers[: len(seen)], listing.hexdigest())
 
 
@@ -89,11 +132,6 @@ def _named(name: str, file: Path) -> tuple[str, str]:
             "SPEAKER eight hexadecimal digits; remove it from the archive, or get the archive again"
         )
     return found[1], found[2]
-
-
-def _by_word_and_name(recording: tuple[ZipInfo, str, str]) -> tuple[str, str]:
-    entry, word, _ = recording
-    return word, Path(entry.filename).name
 
 
 def _unpacked(archive: ZipFile, entry: ZipInfo, file: Path) -> bytes:

@@ -2,6 +2,7 @@ import hashlib
 import json
 from dataclasses import replace
 from pathlib import Path
+from zipfile import ZipFile
 
 import numpy as np
 import pytest
@@ -156,6 +157,14 @@ def test_auto_prefers_real_recordings_and_does_not_hide_broken_ones(few: Entries
     (project / "data" / "speech" / "mini_speech_commands.zip").write_bytes(zipped(few)[:-100])
     with pytest.raises(WindtunnelError, match="is truncated"):
         locate_recordings("auto")
+
+
+def test_an_unpacked_archive_is_read_where_it_is_named(few: Entries, tmp_path: Path) -> None:
+    put(few, tmp_path / "packed")
+    with ZipFile(tmp_path / "packed" / "mini_speech_commands.zip") as archive:
+        archive.extractall(tmp_path)
+    packed, unpacked = (RECORDINGS["mini_speech_commands"].read("x", tmp_path / name) for name in ("packed", "mini_speech_commands"))
+    assert unpacked.fingerprint == packed.fingerprint
 
 
 def test_nowhere_to_write_is_said(few: Entries, project: Path) -> None:

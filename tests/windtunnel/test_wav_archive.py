@@ -1,3 +1,5 @@
+import re
+import shutil
 import struct
 import tracemalloc
 import zipfile
@@ -14,7 +16,7 @@ from windtunnel import wav_archive
 from windtunnel.clips import CLIP_SAMPLES, WORDS
 from windtunnel.errors import WindtunnelError
 from windtunnel.wav import read_wav
-from windtunnel.wav_archive import MAX_BYTES, read_archive
+from windtunnel.wav_archive import MAX_BYTES, read_archive, read_folder
 
 NAME = "mini_speech_commands/go/00b01445_nohash_0.wav"
 
@@ -76,6 +78,42 @@ def test_a_wav_that_is_no_recording_is_named(name: str, content: bytes, message:
         read_archive(written(file, recordings() | {name: content}))
     assert str(error.value).startswith(str(file))
     assert "\n" not in str(error.value)
+
+
+@pytest.fixture
+def unpacked(tmp_path: Path) -> Path:
+    """The folder that an archive unpacks to, with what else people have in such folders."""
+    others = {"README.md": b"", "_background_noise_/hum.wav": b"no word", "go/._00b01445_nohash_0.wav": b"", "go/notes.txt": b""}
+    for name, content in ({f"mini_speech_commands/{name}": content for name, content in others.items()} | recordings()).items():
+        file = tmp_path / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(content)
+    return tmp_path / "mini_speech_commands"
+
+
+def test_an_unpacked_archive_is_the_same(unpacked: Path, file: Path) -> None:
+    packed, read = read_archive(written(file, recordings())), read_folder(unpacked)
+    assert np.array_equal(read.clips, packed.clips)
+    assert (read.labels.tolist(), read.speakers.tolist(), read.digest) == (packed.labels.tolist(), packed.speakers.tolist(), packed.digest)
+
+
+def test_each_file_without_a_speaker_in_its_name_is_of_one_of_its_own(unpacked: Path) -> None:
+    for number in range(3):
+        (unpacked / "up" / f"take {number}.wav").write_bytes(wav(noise(1000 + number)))
+    read = read_folder(unpacked)
+    assert len(read.clips) == 19
+    own = set(read.speakers.tolist()) - {"00b01445", "fe1916ba"}
+    assert len(own) == 3
+    assert all(re.fullmatch("[0-9a-f]{8}", speaker) for speaker in own)
+
+
+def test_what_is_wrong_in_a_folder_is_named(unpacked: Path) -> None:
+    (unpacked / "up" / "song.wav").write_bytes(wav(noise(1), rate=44_100))
+    with pytest.raises(WindtunnelError, match=r"mini_speech_commands: up/song.wav has 44100 Hz, not 16000"):
+        read_folder(unpacked)
+    shutil.rmtree(unpacked / "up")
+    with pytest.raises(WindtunnelError, match=r"mini_speech_commands holds no recording of up: get a complete one"):
+        read_folder(unpacked)
 
 
 def test_a_word_that_nobody_says_is_named(file: Path) -> None:

@@ -20,7 +20,7 @@ from windtunnel.run import Run
 
 def main(
     run: Annotated[Path, typer.Option(help="The run's directory.")],
-    data: Annotated[Path | None, typer.Option(help="A folder with mini_speech_commands.zip; by default it is looked for.")] = None,
+    data: Annotated[Path | None, typer.Option(help="A folder with mini_speech_commands, zipped or not; else it is looked for.")] = None,
 ) -> None:
     """Draw the conditions and train."""
     die_with_parent()
