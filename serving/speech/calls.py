@@ -24,6 +24,12 @@ _log = logging.getLogger(__name__)
 Context: TypeAlias = grpc.aio.ServicerContext
 Code = grpc.StatusCode
 
+WAITING = 100
+"""So many calls, of 64 kB each, wait for their turn where as many run as may; more are refused at once."""
+
+WAIT_SECONDS = 5.0
+"""How long they do: it takes a hundredth of that, unless all that run are long."""
+
 LINGER_SECONDS = 1.0
 """How long everything is served as before when the end has begun: for calls on their way, and for who looks at the health."""
 
@@ -52,15 +58,16 @@ class Calls:
         """Begin.
 
         Args:
-            limit: how many may run at a time.
+            limit: how many may run at a time. As many more as `WAITING` wait for a while before they are refused.
             tokens: whose calls are answered; None: everybody's.
             metrics: where calls are counted.
         """
-        self.limit, self.tokens, self.metrics = limit, tokens, metrics
-        self.running = 0
+        self.tokens, self.metrics = tokens, metrics
+        self.running = 0  # or waiting
         self.came = 0.0  # when the newest call did, on the loop's clock
         self.opened = asyncio.Event()  # new calls wait for it
         self.opened.set()
+        self._limit, self._turns, self._waiting = limit, asyncio.Semaphore(limit), 0
         self.over = False  # whether calls end before they are answered
         self.tasks: set[asyncio.Task[Any]] = set()  # of those with one answer
         metrics.running.set_function(lambda: self.running)
@@ -77,6 +84,30 @@ class Calls:
         if name is None:
             raise CallError(Code.UNAUTHENTICATED, "the token is missing or unknown: send the metadata `authorization: Bearer TOKEN`")
         return name
+
+    async def take_turn(self) -> None:
+        """Wait until fewer calls run than may; `end_turn` has to follow.
+
+        Raises:
+            CallError: too many wait already, or the wait was too long.
+        """
+        if not self._turns.locked():
+            await self._turns.acquire()  # at once
+            return
+        if self._waiting >= WAITING:
+            raise CallError(Code.RESOURCE_EXHAUSTED, f"{self._limit} calls run and {WAITING} wait, as many as may: try again later")
+        self._waiting += 1
+        try:
+            await asyncio.wait_for(self._turns.acquire(), WAIT_SECONDS)
+        except TimeoutError:
+            found = f"{self._limit} calls run, as many as may, and none has ended for {WAIT_SECONDS:g} s"
+            raise CallError(Code.RESOURCE_EXHAUSTED, f"{found}: try again later") from None
+        finally:
+            self._waiting -= 1
+
+    def end_turn(self) -> None:
+        """Let the next call run."""
+        self._turns.release()
 
     async def drain(self, server: grpc.aio.Server) -> None:
         """Stop a server so that no call is lost: what has been received is answered, and what takes too long ends with UNAVAILABLE.
@@ -108,10 +139,11 @@ class Calls:
 class _Call:
     """One call, from its admission to its status."""
 
-    __slots__ = ("_calls", "_context", "_method", "_start", "_task")
+    __slots__ = ("_calls", "_context", "_has_turn", "_method", "_start", "_task")
 
     def __init__(self, calls: Calls, method: str, context: Context, task: "asyncio.Task[Any] | None" = None) -> None:
         self._calls, self._method, self._context, self._task = calls, method, context, task
+        self._has_turn = False
 
     async def __aenter__(self) -> None:
         self._start = time.perf_counter()
@@ -122,10 +154,10 @@ class _Call:
         try:
             if not self._calls.opened.is_set():
                 await self._calls.opened.wait()
-            if self._calls.running > self._calls.limit:
-                raise CallError(Code.RESOURCE_EXHAUSTED, f"{self._calls.limit} calls run already, as many as may: try again later")
             if self._calls.tokens is not None:
                 self._calls.peer(self._context)
+            await self._calls.take_turn()
+            self._has_turn = True
         except BaseException as error:
             await self._end(error)
             raise
@@ -136,6 +168,8 @@ class _Call:
     async def _end(self, error: BaseException | None) -> None:
         """Count the call; raises gRPC's own error where it has failed."""
         self._calls.running -= 1
+        if self._has_turn:
+            self._calls.end_turn()
         if self._task is not None:
             self._calls.tasks.discard(self._task)
         if self._calls.over and isinstance(error, asyncio.CancelledError):

@@ -44,7 +44,7 @@ class Config(BaseModel):
 
     Attributes:
         endpoint: HOST:PORT on which gRPC is served.
-        max_concurrent_rpcs: more at a time are RESOURCE_EXHAUSTED.
+        max_concurrent_rpcs: more at a time wait, and if they are too many are RESOURCE_EXHAUSTED.
         certificate, key: PEM files; with both, TLS is spoken.
         tokens: a file of lines `NAME TOKEN`; with it, calls need `authorization: Bearer TOKEN`.
         metrics: HOST:PORT on which Prometheus finds metrics, over HTTP; it asks for no token.

@@ -20,7 +20,7 @@ from prometheus_client import start_http_server
 from serving.speech.access import read_tokens
 from serving.speech.batching import Batcher
 from serving.speech.calls import Calls
-from serving.speech.config import Config, read_config
+from serving.speech.config import CONCURRENT, Config, read_config
 from serving.speech.journal import JournalError, open_journal
 from serving.speech.metrics import Metrics
 from serving.speech.models import Models
@@ -66,7 +66,7 @@ async def serve(config: Config) -> None:
         if config.infer_uploads is not None:
             uploads = Uploads(config.infer_uploads, config.upload_bytes, config.keep_days, metrics)
             stack.callback(uploads.close)
-        batcher = Batcher(config.workers, config.max_concurrent_rpcs, metrics)
+        batcher = Batcher(config.workers, max(config.max_concurrent_rpcs, CONCURRENT), metrics)  # a call may have several clips
         stack.callback(batcher.close)
         models = Models(config.models, config.model)
         await models.start()

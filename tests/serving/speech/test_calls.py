@@ -103,3 +103,35 @@ async def test_who_gives_up_while_held_back_runs_no_more() -> None:
         await until_running(patient.calls, 1)
         call.cancel()
         await until_running(patient.calls, 0)
+
+
+@in_loop
+async def test_more_than_may_run_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "WAITING", 3)
+    async with serving(2) as (patient, _, stub):
+        calls = [stub.Recognize(QUESTION) for _ in range(5)]
+        await until_running(patient.calls, 5)
+        with pytest.raises(grpc.aio.AioRpcError, match="2 calls run and 3 wait, as many as may: try again later") as refused:
+            await stub.Recognize(QUESTION)
+        assert refused.value.code() == Code.RESOURCE_EXHAUSTED
+        calls.pop().cancel()
+        await until_running(patient.calls, 4)
+        calls.append(stub.Recognize(QUESTION))
+        await until_running(patient.calls, 5)
+        patient.let.set()
+        assert await asyncio.gather(*calls) == [speech_pb2.RecognizeResponse()] * 5
+
+
+@in_loop
+async def test_nobody_waits_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "WAIT_SECONDS", 0.1)
+    async with serving(1) as (patient, _, stub):
+        first = stub.Recognize(QUESTION)
+        await until_running(patient.calls, 1)
+        for _ in range(2):
+            with pytest.raises(grpc.aio.AioRpcError, match=r"1 calls run, as many as may, and none has ended for 0.1 s") as refused:
+                await stub.Recognize(QUESTION)
+            assert refused.value.code() == Code.RESOURCE_EXHAUSTED
+        patient.let.set()
+        await first
+        assert await stub.Recognize(QUESTION) == speech_pb2.RecognizeResponse()
