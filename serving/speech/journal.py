@@ -148,12 +148,12 @@ class Journal:
         Args:
             label: the word's place in WORDS.
             pcm: int16 (N), with N from 1 to CLIP_SAMPLES.
-            peer: who sends it.
+            peer: who sends it; nobody knows, if empty.
 
         Raises:
             QuotaError: the peer has used up its hour, or there is no space left.
         """
-        digest, content, name = _digest(pcm), wav_bytes(pcm), f"{WORDS[label]}-{uuid.uuid4().hex}.wav"
+        digest, content, name = content_digest(pcm), wav_bytes(pcm), f"{WORDS[label]}-{uuid.uuid4().hex}.wav"
         try:
             with self._writing():
                 known = self._rows("SELECT * FROM suggestion WHERE digest = ? AND label = ? AND kept", digest, label)
@@ -300,7 +300,7 @@ class Journal:
     def _check_quotas(self, peer: str, size: int) -> None:
         limits = self._limits
         sent = self._rows("SELECT COUNT(*) FROM suggestion WHERE peer = ? AND received > ?", peer, time.time() - 3600)[0][0]
-        if sent >= limits.per_peer_hour:
+        if peer and sent >= limits.per_peer_hour:
             raise QuotaError(f"{peer} has made {sent} suggestions within an hour, which is all that one may: send more later")
         used = self._rows("SELECT COALESCE(SUM(bytes), 0) FROM suggestion WHERE kept")[0][0]
         if used + size > limits.disk_bytes:
@@ -359,7 +359,7 @@ class Journal:
             return
         about, label = file.stat(), WORDS.index(file.name.partition("-")[0])
         state = "rejected" if file.parent.name == QUARANTINE else "received"
-        if self._insert(file.name, about.st_size, _digest(pcm), label, "", about.st_mtime, state):
+        if self._insert(file.name, about.st_size, content_digest(pcm), label, "", about.st_mtime, state):
             _log.warning("%s had no row in %s: it is %s now", file, self._file, state)
         else:
             file.unlink()
@@ -370,7 +370,8 @@ def open_journal(config: Config) -> Journal:
     return Journal(config.journal, config.suggestions, Limits(config.suggestions_per_hour, config.upload_bytes, config.keep_days))
 
 
-def _digest(pcm: np.ndarray) -> str:
+def content_digest(pcm: np.ndarray) -> str:
+    """What tells the content of a clip, int16 (N), from that of others: SHA-256 of its samples, without zeros at the end."""
     return hashlib.sha256(np.trim_zeros(pcm, "b").astype("<i2").tobytes()).hexdigest()
 
 

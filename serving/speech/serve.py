@@ -27,6 +27,7 @@ from serving.speech.models import Models
 from serving.speech.retraining import retraining
 from serving.speech.service import DLServer, Ear, Speech, add_services
 from serving.speech.suggestions import Suggestions
+from serving.speech.upgrade import upgrade
 from serving.speech.uploads import Uploads
 from windtunnel.errors import WindtunnelError
 from windtunnel.process import die_with_parent
@@ -60,8 +61,10 @@ async def serve(config: Config) -> None:
         asyncio.get_running_loop().add_signal_handler(end, stop.set)
     metrics = Metrics()
     async with AsyncExitStack() as stack:
-        suggestions = Suggestions(await asyncio.to_thread(open_journal, config))
+        journal = await asyncio.to_thread(open_journal, config)
+        suggestions = Suggestions(journal)
         stack.callback(suggestions.close)
+        config = await asyncio.to_thread(upgrade, config, journal)
         uploads = None
         if config.infer_uploads is not None:
             uploads = Uploads(config.infer_uploads, config.upload_bytes, config.keep_days, metrics)
