@@ -23,7 +23,7 @@ from serving.speech.config import Config
 from serving.speech.journal import Journal, Suggestion, open_journal
 from serving.speech.model import BATCH, Recognizer
 from serving.speech.models import read_wanted
-from serving.speech.silence import is_silence
+from serving.speech.silence import SHORTEST, is_silence
 from windtunnel.clips import CLIP_SAMPLES, SAMPLE_RATE, WORDS, as_clip
 from windtunnel.errors import WindtunnelError
 from windtunnel.files import write_atomically, write_json
@@ -31,9 +31,6 @@ from windtunnel.program import run_app
 from windtunnel.run import SKIPPED, Run
 from windtunnel.settings import load_settings
 from windtunnel.wav import read_wav
-
-SHORTEST = SAMPLE_RATE // 5
-"""Samples: the shortest of the words takes longer than 0.2 s to say."""
 
 SURE = 0.7
 """A suggestion is rejected where the champion gives another word this probability at least. What it is less sure of is what it has to

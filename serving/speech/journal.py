@@ -71,6 +71,15 @@ CREATE INDEX IF NOT EXISTS senders ON suggestion (peer, received);
 CREATE INDEX IF NOT EXISTS states ON suggestion (state);
 """
 
+_REMEDIES = {
+    sqlite3.SQLITE_FULL: "make room on its disk",
+    sqlite3.SQLITE_IOERR: "make room on its disk, or see whether that works",
+    sqlite3.SQLITE_READONLY: "let it and its folder be written",
+    sqlite3.SQLITE_CANTOPEN: "let it and its folder be written",
+    sqlite3.SQLITE_BUSY: "wait for who uses it, or end that",
+}
+"""What mends an error of SQLite, by its code. Of others it is the file that is wrong."""
+
 
 class JournalError(WindtunnelError):
     """The journal cannot be read or written."""
@@ -252,7 +261,7 @@ class Journal:
         try:
             yield
         except sqlite3.Error as error:
-            remedy = f"give StateFile another name, or wait for who uses {self._file}"
+            remedy = _REMEDIES.get(getattr(error, "sqlite_errorcode", 0) & 0xFF, "give StateFile another name")
             raise JournalError(f"the journal of suggestions {self._file} cannot be used ({error}): {remedy}") from error
         except OSError as error:
             where = error.filename or self._uploads

@@ -13,6 +13,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from serving.speech.model import Recognizer
+from serving.speech.problems import Problem
 from windtunnel.errors import WindtunnelError
 from windtunnel.spec import first_problem
 
@@ -62,6 +63,7 @@ class Models:
         self._folder = folder
         self._first = first
         self._seen: tuple[int, int, int] | None = None
+        self._unread = Problem(_log)
 
     async def start(self) -> None:
         """Load what is wanted, or else the first version."""
@@ -75,8 +77,8 @@ class Models:
             try:
                 if await self.converge():
                     await changed()
-            except Exception:  # a server that answers must not end with who looks for news
-                _log.exception("the models stay as they are")
+            except Exception as error:  # a server that answers must not end with who looks for news
+                self._unread.is_there(f"the models stay as they are: {error!r}", error)
 
     async def converge(self) -> bool:
         """Load, switch and drop versions as `models.json` says, if it has been written since the last call; returns whether it has."""
@@ -124,14 +126,14 @@ class Models:
         try:
             status = file.stat()
             stamp = (status.st_mtime_ns, status.st_ino, status.st_size)
-            if stamp == self._seen:
-                return stamp, None
-            return stamp, Wanted.model_validate_json(file.read_bytes())
+            wanted = None if stamp == self._seen else Wanted.model_validate_json(file.read_bytes())
         except FileNotFoundError:
             return None, None
         except OSError as error:
-            _log.error("%s cannot be read (%s): the models stay as they are", file, error.strerror)
-            return None, None
+            self._unread.is_there(f"{file} cannot be read ({error.strerror}): the models stay as they are. Let it be read")
+            return self._seen, None
         except ValidationError as error:
             _log.error("%s: %s; the models stay as they are, publish a version again", file, first_problem(error))
             return stamp, None
+        self._unread.is_over()
+        return stamp, wanted

@@ -19,6 +19,7 @@ from typing import Any
 import httpx
 
 from serving.speech.config import Config
+from serving.speech.problems import Problem
 from serving.speech.suggestions import Suggestions
 from windtunnel.errors import WindtunnelError
 from windtunnel.run import SKIPPED
@@ -43,7 +44,7 @@ class Retraining(ABC):
 
     async def follow(self) -> None:
         """Look, and have it retrained, for ever. What fails is said in the log, and tried again."""
-        said = ""
+        said, untrained = "", Problem(_log)
         while True:
             try:
                 if datetime.now(UTC) >= self._next and await self._suggestions.waiting() >= self._config.samples_before_train:
@@ -51,8 +52,9 @@ class Retraining(ABC):
                     if (found := await self._try()) != said:
                         _log.info("%s", found)
                         said = found
+                    untrained.is_over()
             except (WindtunnelError, httpx.HTTPError) as error:
-                _log.error("the model was not retrained: %s", error)
+                untrained.is_there(f"the model was not retrained: {error}")
             await asyncio.sleep(POLL_SECONDS)
 
     @abstractmethod

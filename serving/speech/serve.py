@@ -6,7 +6,7 @@ import logging
 import signal
 import sys
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -148,10 +148,8 @@ async def _running(server: grpc.aio.Server, status: health.aio.HealthServicer, c
 
 async def _purge(suggestions: Suggestions) -> None:
     while True:
-        try:
+        with suppress(JournalError):  # which is in the log
             await suggestions.purge()
-        except JournalError as error:
-            _log.error("%s", error)
         await asyncio.sleep(PURGE_SECONDS)
 
 

@@ -13,7 +13,7 @@ from serving.speech.journal import Suggestion
 from serving.speech.model import BATCH, Recognizer
 from serving.speech.models import Models
 from serving.speech.protos import dlserver_pb2, dlserver_pb2_grpc, speech_pb2, speech_pb2_grpc
-from serving.speech.silence import SILENCE_DBFS, is_silence
+from serving.speech.silence import SHORTEST, SILENCE_DBFS, is_silence
 from serving.speech.suggestions import Suggestions
 from serving.speech.uploads import Uploads
 from windtunnel.clips import CLIP_SAMPLES, SAMPLE_RATE, WORDS, as_clip, as_pcm, scale_of
@@ -80,6 +80,9 @@ class DLServer(dlserver_pb2_grpc.DLServerServicer):
             )
         samples = np.array(request.audio_samples, np.float32)
         clip = _clip(samples)
+        if len(samples) < SHORTEST:
+            found = f"the clip has {len(samples)} samples, which is too short: a word takes {SHORTEST} at least"
+            raise CallError(Code.INVALID_ARGUMENT, f"{found}. Record it whole")
         if not scale_of(samples).sure:
             found = f"its samples reach {np.abs(samples).max():g}, and fit neither -1..1 nor 16-bit integers"
             raise CallError(Code.INVALID_ARGUMENT, f"the scale of the clip cannot be told: {found}. Send one of them, unfiltered")

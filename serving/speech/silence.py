@@ -1,4 +1,4 @@
-"""What is silence: one threshold for what is refused as a suggestion and rejected as speech."""
+"""What can be no word: one threshold for what is refused as a suggestion and rejected as speech, and one for what is too short."""
 
 import numpy as np
 
@@ -10,6 +10,9 @@ SILENCE_DBFS = -70.0
 Of mini_speech_commands one clip in 200 is below it, recorded with the microphone off. Of the others 95 in 100 are above -40: they are
 no silence when played 20 dB softer either.
 """
+
+SHORTEST = SAMPLE_RATE // 5
+"""Samples: the shortest of the words takes longer than 0.2 s to say."""
 
 _FRAME = SAMPLE_RATE // 10
 

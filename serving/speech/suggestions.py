@@ -1,13 +1,17 @@
 """The journal for coroutines: on a thread of its own, for its disk is slow, and whoever waits for it must not keep others waiting."""
 
 import asyncio
+import logging
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 
-from serving.speech.journal import Journal, Suggestion
+from serving.speech.journal import Journal, JournalError, Suggestion
+from serving.speech.problems import Problem
+
+_log = logging.getLogger(__name__)
 
 Found = list[Suggestion]
 
@@ -16,7 +20,7 @@ class Suggestions:
     """The methods of `Journal` that the services need; each raises what that does."""
 
     def __init__(self, journal: Journal) -> None:
-        self._journal = journal
+        self._journal, self._unusable = journal, Problem(_log)
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="journal")
 
     async def add(self, label: int, pcm: np.ndarray, peer: str) -> Suggestion:
@@ -45,4 +49,10 @@ class Suggestions:
         self._journal.close()
 
     async def _run(self, method: Callable[..., Any], *arguments: Any) -> Any:
-        return await asyncio.get_running_loop().run_in_executor(self._pool, method, *arguments)
+        try:
+            found = await asyncio.get_running_loop().run_in_executor(self._pool, method, *arguments)
+        except JournalError as error:
+            self._unusable.is_there(str(error))
+            raise
+        self._unusable.is_over()
+        return found

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from serving.speech.metrics import Metrics
+from serving.speech.problems import Problem
 from windtunnel.clips import WORDS, as_pcm
 from windtunnel.errors import WindtunnelError
 from windtunnel.wav import wav_bytes
@@ -46,6 +47,7 @@ class Uploads:
         except OSError as error:
             raise WindtunnelError(f"InferUploadPath {folder} cannot be made ({error.strerror}): name a folder that can") from error
         self._folder, self._disk_bytes, self._keep_days, self._metrics = folder, disk_bytes, keep_days, metrics
+        self._unkept = Problem(_log)
         self._queue: queue.Queue[tuple[np.ndarray, str] | None] = queue.Queue(WAITING)
         self._thread = threading.Thread(target=self._write, name="uploads", daemon=True)
         self._thread.start()
@@ -70,19 +72,24 @@ class Uploads:
             clip, word = item
             content = wav_bytes(as_pcm(clip))
             if used + len(content) > self._disk_bytes:
-                self._metrics.unkept.inc()
+                self._lose(f"it takes {used} bytes, as much as may be: raise UploadMegabytes, or remove some of it")
                 continue
             try:
                 (self._folder / f"{uuid.uuid4()}-{word}.wav").write_bytes(content)
-                used += len(content)
             except OSError as error:
-                self._metrics.unkept.inc()
-                _log.error("inference audio cannot be kept in %s: %s", self._folder, error.strerror)
+                self._lose(f"{error.strerror}: make room on its disk, or let it be written")
+                continue
+            self._unkept.is_over()
+            used += len(content)
+
+    def _lose(self, why: str) -> None:
+        self._metrics.unkept.inc()
+        self._unkept.is_there(f"inference audio is not kept in {self._folder}: {why}")
 
     def _sweep(self) -> int:
         """Remove what is too old, if anything ever is; returns the bytes of what stays."""
         used = 0
-        for file in filter(lambda file: _NAME.fullmatch(file.name), self._folder.iterdir()):
+        for file in filter(lambda file: _NAME.fullmatch(file.name), self._folder.glob("*.wav")):
             try:
                 status = file.stat()
                 if self._keep_days is not None and status.st_mtime < time.time() - self._keep_days * 86_400:

@@ -26,7 +26,7 @@ pytestmark = pytest.mark.minutes(1)
 
 
 def clip(number: int) -> np.ndarray:
-    return np.random.default_rng(number).integers(-9000, 9000, 1600).astype(np.int16)
+    return np.random.default_rng(number).integers(-9000, 9000, 3200).astype(np.int16)
 
 
 def open_journal(place: Path) -> Journal:
@@ -161,7 +161,7 @@ def assert_whole(place: Path) -> Journal:
     needed = [each for each in journal.list() if each.state != "undone" and (each.state != "rejected" or each.file.exists())]
     assert there == {each.file for each in needed}
     assert len({(each.digest, each.label) for each in needed}) == len(needed)
-    assert all(len(read_wav(each.file.read_bytes())) == 1600 for each in needed)
+    assert all(len(read_wav(each.file.read_bytes())) == 3200 for each in needed)
     return journal
 
 

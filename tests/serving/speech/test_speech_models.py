@@ -111,6 +111,23 @@ async def test_a_file_that_says_nothing_changes_nothing(folder: Path, content: s
 
 
 @in_loop
+async def test_what_cannot_be_read_is_said_once(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    models = Models(folder, None)
+    want(folder, 3, 3)
+    await models.start()
+    for _ in range(2):
+        (folder / MODELS).unlink()
+        (folder / MODELS).mkdir()
+        for _ in range(3):
+            assert not await models.converge()
+        (folder / MODELS).rmdir()
+        want(folder, 3, 3, 4)
+        assert await models.converge(), "and is followed when it can be"
+    unread = f"{folder / MODELS} cannot be read (Is a directory): the models stay as they are. Let it be read"
+    assert [record.message for record in caplog.records if record.levelname == "ERROR"] == [unread, unread]
+
+
+@in_loop
 async def test_what_is_written_is_followed(folder: Path) -> None:
     models, changes = Models(folder, None), asyncio.Event()
     await models.start()

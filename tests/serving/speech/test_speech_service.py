@@ -123,6 +123,15 @@ def test_what_may_be_on_either_scale_is_heard_and_not_trained_with(speech_server
     assert suggestions(speech_server) == before
 
 
+@pytest.mark.parametrize("samples", [1, 3199])
+def test_a_suggestion_that_is_too_short_for_any_word_is_refused(speech_server: SpeechServer, samples: int) -> None:
+    before = suggestions(speech_server)
+    request = TrainingRequest(label=1, audio_samples=tone(1)[1 : 1 + samples].tolist())
+    words = f"the clip has {samples} samples, which is too short: a word takes 3200 at least. Record it whole"
+    refused(Code.INVALID_ARGUMENT, words, lambda: speech_server.old.Train(request))
+    assert suggestions(speech_server) == before
+
+
 def test_a_message_of_100_megabytes_is_refused(speech_server: SpeechServer) -> None:
     huge = speech_server.channel.unary_unary("/info.shenghaoyang.ntu.ntu_iot.dlserver.DLServer/Infer")
     refused(Code.RESOURCE_EXHAUSTED, "eceived message larger than max", lambda: huge(bytes(100_000_000)))

@@ -59,3 +59,14 @@ def test_only_what_the_server_wrote_is_removed_and_the_log_names_it(folder: Path
 def test_files_of_others_take_nothing_of_the_quota(folder: Path) -> None:
     assert len(keep(folder, 90, CLIP_BYTES)) == len(OTHERS) + 1
     assert len(keep(folder, 90, CLIP_BYTES)) == len(OTHERS) + 1, "a second clip does not fit"
+
+
+def test_what_cannot_be_kept_is_said_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    metrics = Metrics()
+    uploads = Uploads(tmp_path, CLIP_BYTES, None, metrics)
+    for _ in range(4):
+        uploads.keep(tone(6), "up")
+    uploads.close()
+    assert metrics.registry.get_sample_value("speech_inference_audio_unkept_total") == 3
+    (message,) = caplog.messages
+    assert message.startswith(f"inference audio is not kept in {tmp_path}: it takes {CLIP_BYTES} bytes, as much as may be: raise Upload")
