@@ -1,7 +1,9 @@
-"""WAV files: one channel of 16 bits at 16 kHz, a second at most, read and written with Python's own `wave`."""
+"""WAV files: one channel of 16 bits at 16 kHz, a second at most, read and written with Python's own `wave`. Others are converted."""
 
 import io
+import math
 import struct
+import warnings
 import wave
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,8 +13,9 @@ import numpy as np
 from windtunnel.clips import CLIP_SAMPLES, SAMPLE_RATE, as_clip
 from windtunnel.errors import WindtunnelError
 
-_UNKNOWN = b"\xff" * 4
-"""A size that `wave` takes for "up to the end of the file"."""
+RATES = range(1000, 400_001)
+"""Hz: the rates that are converted. Whoever records people uses one in between."""
+
 _EXTENSIBLE, _PCM = b"\xfe\xff", b"\1\0"  # format tags; the first says that a GUID further on holds the real one
 _PCM_GUID = _PCM + bytes.fromhex("0000000010008000 00aa00389b71")
 _CONVERT = "convert it: ffmpeg -i FILE -t 1 -ac 1 -ar 16000 -c:a pcm_s16le clip.wav"
@@ -44,22 +47,71 @@ def read_wav(content: bytes, called: str = "the recording") -> np.ndarray:
     return samples
 
 
+def convert_wav(content: bytes) -> tuple[np.ndarray, str]:
+    """The samples of a WAV file of any rate, width and number of channels.
+
+    Returns:
+        int16 (N), as `read_wav` gives them, or else float32 (N); and in a sentence that it was resampled or mixed down, "" if it was not.
+
+    Raises:
+        WindtunnelError: SciPy does not read it either, or it has no sample, or more than a second of them.
+    """
+    try:
+        return read_wav(content), ""
+    except WindtunnelError:
+        if (decoded := _decoded(content)) is None:
+            raise
+    rate, samples = decoded
+    length, channels = samples.shape
+    if not 1 <= length <= rate:
+        raise WindtunnelError(f"the recording lasts {length / rate:g} s, not up to 1 s: record one word, or cut it out")
+    mixed = samples.mean(axis=1)
+    if rate != SAMPLE_RATE:
+        from scipy.signal import resample_poly
+
+        common = math.gcd(rate, SAMPLE_RATE)
+        loudest = np.abs(mixed).max()  # which a filter goes beyond
+        mixed = resample_poly(mixed, SAMPLE_RATE // common, rate // common)[:CLIP_SAMPLES].clip(-loudest, loudest)
+    said = f"the recording has {rate} Hz and {channels} channels: it is converted to {SAMPLE_RATE} Hz and one"
+    return mixed.astype(np.float32), said if (rate, channels) != (SAMPLE_RATE, 1) else ""
+
+
+def _decoded(content: bytes) -> tuple[int, np.ndarray] | None:
+    """The rate and the samples of what SciPy reads, float64 (N, channels), integers as -1..1; None where it does not."""
+    from scipy.io import wavfile
+
+    try:
+        with warnings.catch_warnings(action="ignore"):  # of chunks that it does not know
+            rate, samples = wavfile.read(io.BytesIO(_plain(content)))
+    except Exception:  # SciPy's have no common base
+        return None
+    if rate not in RATES:
+        return None
+    samples = samples[:, None] if samples.ndim == 1 else samples
+    if samples.dtype == np.uint8:
+        return rate, (samples.astype(np.float64) - 128) / 128
+    if np.issubdtype(samples.dtype, np.integer):
+        return rate, samples / -float(np.iinfo(samples.dtype).min)
+    return rate, samples.astype(np.float64)
+
+
 def _plain(content: bytes) -> bytes:
-    """A WAV file with a header that `wave` reads: sizes that were not known are the largest, and extensible PCM is PCM.
+    """A WAV file with a header that others read: sizes that were not known are what there is, and extensible PCM is PCM.
 
     `wave` of Python 3.11 does not read WAVE_FORMAT_EXTENSIBLE, which ffmpeg and audio workstations write. A recorder that writes into a
     pipe leaves sizes at 0, or at what they would be without samples.
     """
-    if not content.startswith(b"RIFF"):
+    if not content.startswith(b"RIFF") or len(content) < 12:
         return content
     plain = bytearray(content)
-    plain[4:8] = _UNKNOWN
+    struct.pack_into("<I", plain, 4, len(content) - 8)
     for name, start, size in _chunks(content, 12):
         if name == b"fmt " and content[start : start + 2] == _EXTENSIBLE and content[start + 24 : start + 40] == _PCM_GUID:
             plain[start : start + 2] = _PCM
         if name == b"data":
-            if size == 0 and not _only_chunks(content, start):
-                plain[start - 4 : start] = _UNKNOWN
+            left = len(content) - start
+            if size > left or (size == 0 and not _only_chunks(content, start)):
+                struct.pack_into("<I", plain, start - 4, left)
             break
     return bytes(plain)
 

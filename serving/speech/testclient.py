@@ -10,7 +10,7 @@ from serving.speech.protos.dlserver_pb2 import InferenceRequest, Label, Training
 from serving.speech.protos.dlserver_pb2_grpc import DLServerStub
 from windtunnel.errors import WindtunnelError
 from windtunnel.program import run_program
-from windtunnel.wav import read_wav
+from windtunnel.wav import convert_wav
 
 DEADLINE_SECONDS = 10
 MAX_BYTES = 2**24  # of what comes in: enough to tell how much too long a recording is, and an end to what has none
@@ -24,14 +24,15 @@ def main(
 ) -> None:
     """Ask a speech server which word a recording holds, or suggest a recording with its word.
 
-    The recording is read from standard input: WAV, one channel of 16 bits at 16 kHz, a second at most.
+    The recording is read from standard input: WAV, a second at most. What has another rate than 16 kHz, or more channels, is converted.
     """
     if not server.rpartition(":")[2].isdigit():
         raise WindtunnelError(f"{server} names no port: write HOST:PORT, such as localhost:55221")
     word = None if label is None else _word(label)
-    if sys.stdin is None or sys.stdin.isatty():
-        raise WindtunnelError("standard input is a terminal, or closed: give it a recording, with < clip.wav")
-    samples = read_wav(sys.stdin.buffer.read(MAX_BYTES)).tolist()
+    recording, converted = convert_wav(_standard_input())
+    if converted:
+        print(converted, file=sys.stderr)
+    samples = recording.tolist()
     # No proxy between a client and the server that it names.
     with grpc.insecure_channel(server, [("grpc.enable_http_proxy", 0)]) as channel:
         stub = DLServerStub(channel)
@@ -43,6 +44,15 @@ def main(
                 print(f"suggested as {word}")
         except grpc.RpcError as error:
             raise WindtunnelError(_sentence(server, error)) from error
+
+
+def _standard_input() -> bytes:
+    if sys.stdin is None or sys.stdin.isatty():
+        raise WindtunnelError("standard input is a terminal, or closed: give it a recording, with < clip.wav")
+    try:
+        return sys.stdin.buffer.read(MAX_BYTES)
+    except OSError as error:
+        raise WindtunnelError(f"standard input cannot be read ({error.strerror}): give it a recording, with < clip.wav") from error
 
 
 def _word(label: str) -> str:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from windtunnel.errors import WindtunnelError
-from windtunnel.wav import read_wav, wav_bytes
+from windtunnel.wav import convert_wav, read_wav, wav_bytes
 
 
 def recording(samples: int = 1600, rate: int = 16_000, channels: int = 1, width: int = 2) -> bytes:
@@ -98,11 +98,90 @@ def test_the_extensible_form_of_other_samples_is_refused() -> None:
         read_wav(extensible(FLOAT, np.zeros(1600, np.int16)))
 
 
+# Other kinds, converted
+
+TONE = 0.5 * np.sin(2 * np.pi * 440 * np.arange(8000) / 16_000)
+KINDS = {
+    "8 bits": (1, 1, lambda x: (128 + 128 * x).round().astype(np.uint8), 0.005),
+    "24 bits": (1, 3, lambda x: (x * 2**31).astype("<i4").view(np.uint8).reshape(-1, 4)[:, 1:], 1e-6),
+    "32 bits": (1, 4, lambda x: (x * 2**31).astype("<i4"), 1e-6),
+    "floats": (3, 4, lambda x: x.astype("<f4"), 1e-6),
+    "doubles": (3, 8, lambda x: x.astype("<f8"), 1e-6),
+}
+
+
+def wave_file(
+    tag: int, width: int, samples: np.ndarray, rate: int = 16_000, channels: int = 1, sizes: bool = True, form: str = ""
+) -> bytes:
+    """A WAV file of any kind; with `form`, in the extensible one; without `sizes`, they are 0."""
+    fmt = struct.pack("<HHIIHH", 0xFFFE if form else tag, channels, rate, rate * channels * width, channels * width, 8 * width)
+    fmt += struct.pack("<HHI", 22, 8 * width, 4) + bytes.fromhex(form) if form else b""
+    data = samples.tobytes()
+    body = b"WAVEfmt " + struct.pack("<I", len(fmt)) + fmt + b"data" + struct.pack("<I", len(data) if sizes else 0) + data
+    return b"RIFF" + struct.pack("<I", len(body) if sizes else 0) + body
+
+
+@pytest.mark.parametrize("known", [True, False], ids=["sizes", "no sizes"])
+@pytest.mark.parametrize("is_extensible", [False, True], ids=["plain", "extensible"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_samples_of_every_width_are_the_same_sound(kind: str, is_extensible: bool, known: bool) -> None:
+    tag, width, encode, error = KINDS[kind]
+    form = {1: PCM, 3: FLOAT}[tag] if is_extensible else ""
+    samples, said = convert_wav(wave_file(tag, width, encode(TONE), sizes=known, form=form))
+    assert (samples.dtype, said) == (np.float32, "")
+    assert np.abs(samples - TONE).max() < error
+
+
+def test_what_needs_no_conversion_is_left_as_it_is() -> None:
+    pcm = (TONE * 32768).astype(np.int16)
+    samples, said = convert_wav(wav_bytes(pcm))
+    assert (samples.dtype, samples.tolist(), said) == (np.int16, pcm.tolist(), "")
+
+
+@pytest.mark.parametrize("rate", [8000, 11_025, 44_100, 48_000, 96_000])
+@pytest.mark.parametrize("channels", [1, 2, 6])
+def test_every_rate_and_number_of_channels_is_converted_and_said(rate: int, channels: int) -> None:
+    time = np.arange(rate) / rate
+    spoken = 0.5 * np.sin(2 * np.pi * 440 * time)
+    others = [np.zeros(rate)] * (channels - 1)
+    content = wave_file(1, 2, (np.stack([channels * 0.2 * spoken, *others], axis=1) * 32768).astype("<i2"), rate, channels)
+    samples, said = convert_wav(content)
+    assert said == f"the recording has {rate} Hz and {channels} channels: it is converted to 16000 Hz and one"
+    assert len(samples) == 16_000
+    expected = 0.1 * np.sin(2 * np.pi * 440 * np.arange(16_000) / 16_000)
+    assert np.abs(samples - expected)[200:-200].max() < 0.002
+
+
+def test_a_filter_makes_nothing_louder_than_it_was() -> None:
+    square = np.sign(np.sin(2 * np.pi * 300 * np.arange(44_100) / 44_100))
+    assert np.abs(convert_wav(wave_file(3, 4, square.astype("<f4"), 44_100))[0]).max() == 1
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (b"", "the recording is empty"),
+        (b"\xff\xfb\x90 an MP3", "is no WAV file of integers"),
+        (wave_file(6, 1, np.zeros(800, np.uint8)), "(unknown format: 6): convert it: ffmpeg"),
+        (wave_file(3, 4, np.zeros(0, "<f4")), "the recording lasts 0 s, not up to 1 s"),
+        (wave_file(3, 4, np.zeros(44_101, "<f4"), 44_100), "the recording lasts 1.00002 s, not up to 1 s"),
+        (wave_file(1, 2, np.zeros(800, "<i2"), 2**30), "Hz, not 16000"),
+    ],
+    ids=["empty", "MP3", "A-law", "no samples", "too long", "no such rate"],
+)
+def test_what_cannot_be_converted_is_refused_with_a_sentence(content: bytes, sentence: str) -> None:
+    with pytest.raises(WindtunnelError) as error:
+        convert_wav(content)
+    assert sentence in str(error.value)
+    assert "\n" not in str(error.value)
+
+
 @given(st.data())
 def test_any_bytes_are_samples_or_an_error(data: st.DataObject) -> None:
     content = bytearray(recording(samples=4))
     for place, value in data.draw(st.dictionaries(st.integers(0, 43), st.integers(0, 255), max_size=8)).items():
         content[place] = value
     content = content[: data.draw(st.integers(0, len(content)))] + data.draw(st.binary(max_size=20))
-    with contextlib.suppress(WindtunnelError):
-        assert 1 <= len(read_wav(bytes(content))) <= 16_000
+    for read in (read_wav, lambda content: convert_wav(content)[0]):
+        with contextlib.suppress(WindtunnelError):
+            assert 1 <= len(read(bytes(content))) <= 16_000

@@ -1,6 +1,7 @@
 """The command `dlserver_testclient` against a real gRPC server of the old protocol, which keeps what it is sent."""
 
 import os
+import struct
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -94,6 +95,25 @@ def test_what_is_no_recording_is_not_sent(recorder: Recorder) -> None:
     assert (status, out, error.count("\n")) == (1, "", 1)
     assert error.startswith("error: the recording is no WAV file")
     assert recorder.requests == []
+
+
+def test_another_rate_is_converted_and_said(recorder: Recorder) -> None:
+    fmt = struct.pack("<HHIIHH", 3, 2, 48_000, 384_000, 8, 32)  # floats of two channels, written into a pipe
+    recording = b"RIFF\0\0\0\0WAVEfmt \x10\0\0\0" + fmt + b"data\0\0\0\0" + np.full((4800, 2), 0.5, "<f4").tobytes()
+    status, out, said = run_client(recorder.address, recording=recording)
+    assert (status, out) == (0, "left\n")
+    assert said == "the recording has 48000 Hz and 2 channels: it is converted to 16000 Hz and one\n"
+    (request,) = recorder.requests
+    assert len(request.audio_samples) == 1600
+    assert request.audio_samples[800] == pytest.approx(0.5, abs=0.01)
+
+
+@pytest.mark.parametrize(("closed", "says"), [("<&-", "is a terminal, or closed"), ("0>/dev/null", "cannot be read (Bad file descriptor)")])
+def test_standard_input_that_is_none_is_said(recorder: Recorder, closed: str, says: str) -> None:
+    command = f"{sys.executable} -m serving.speech.testclient {recorder.address} {closed}"
+    done = subprocess.run(["sh", "-c", command], cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == f"error: standard input {says}: give it a recording, with < clip.wav\n"
 
 
 def test_what_never_ends_is_not_read_for_ever(recorder: Recorder) -> None:
