@@ -63,7 +63,7 @@ def read_folder(folder: Path) -> Recorded:
         WindtunnelError: a file cannot be read or is no recording, or there is none of some word.
     """
     try:
-        files = [(word, file) for word in WORDS for file in (folder / word).glob("[!.]*.wav")]
+        files = [(word, file) for word in WORDS for file in (folder / word).glob("[!.]*.[wW][aA][vV]")]
         return _collect([_Found(word, f"{word}/{file.name}", _speaker(word, file), file.read_bytes) for word, file in files], folder)
     except OSError as error:
         raise WindtunnelError(f"{error.filename or folder} cannot be read: {error.strerror or error}") from error

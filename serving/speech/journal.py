@@ -344,6 +344,7 @@ class Journal:
             for part in self._uploads.iterdir():
                 if _PART.fullmatch(part.name):
                     part.unlink()
+                    _log.info("%s is removed: it was never written to its end", part)
             folders = (self._uploads, self._uploads / QUARANTINE)
             found = {file.name: file for folder in folders for file in folder.iterdir() if _NAME.fullmatch(file.name)}
             rows = {row["file"]: row for row in self._rows("SELECT * FROM suggestion")}
@@ -372,6 +373,7 @@ class Journal:
             _log.warning("%s had no row in %s: it is %s now", file, self._file, state)
         else:
             file.unlink()
+            _log.info("%s is removed: the same clip is kept with the same word", file)
 
 
 def open_journal(config: Config) -> Journal:

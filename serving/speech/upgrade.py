@@ -35,8 +35,8 @@ def upgrade(config: Config, journal: Journal) -> Config:
     if config.model is None or (config.model / MANIFEST).exists():
         return config
     _log.warning(
-        "ModelPath: %s is no version of this server's model: found no %s in it. It is as if there were none: the first model is trained"
-        " from new weights when %d suggestions wait, or published by a release",
+        "ModelPath: %s is no version of this server's model: found no %s in it. Until a version is published there is no model; the first"
+        " is trained from new weights when %d suggestions wait",
         *(config.model, MANIFEST, config.samples_before_train),
     )
     return config.model_copy(update={"model": None})
@@ -47,7 +47,7 @@ def _take_in(folder: Path, journal: Journal) -> int:
     known = {(each.digest, each.label) for each in journal.list()}
     taken = 0
     for label, word in enumerate(WORDS):
-        for file in sorted((folder / word).glob("[!.]*.wav")):
+        for file in sorted((folder / word).glob("[!.]*.[wW][aA][vV]")):
             try:
                 pcm = read_wav(file.read_bytes(), str(file))
             except (WindtunnelError, OSError) as error:

@@ -99,7 +99,7 @@ def test_an_unpacked_archive_is_the_same(unpacked: Path, file: Path) -> None:
 
 def test_each_file_without_a_speaker_in_its_name_is_of_one_of_its_own(unpacked: Path) -> None:
     for number in range(3):
-        (unpacked / "up" / f"take {number}.wav").write_bytes(wav(noise(1000 + number)))
+        (unpacked / "up" / f"take {number}.WAV").write_bytes(wav(noise(1000 + number)))
     read = read_folder(unpacked)
     assert len(read.clips) == 19
     own = set(read.speakers.tolist()) - {"00b01445", "fe1916ba"}

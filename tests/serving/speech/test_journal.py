@@ -296,6 +296,23 @@ def test_a_recording_that_was_taken_away_is_rejected_and_comes_back(
     assert open_journal().list() == [made]
 
 
+def test_what_an_opening_removes_is_in_the_log(
+    journal: Journal, open_journal: Callable[..., Journal], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    made = journal.add(0, clip(), "peer")
+    twin, part = (made.file.with_name(f"down-{digit * 32}.wav") for digit in "01")
+    twin.write_bytes(made.file.read_bytes())
+    part = part.with_name(f".{part.name}.x1")
+    part.write_bytes(b"RIFF")
+    assert open_journal().list() == [made]
+    assert caplog.messages == [
+        f"{part} is removed: it was never written to its end",
+        f"{twin} is removed: the same clip is kept with the same word",
+    ]
+    assert names(tmp_path / "uploads") == {made.file.name}
+
+
 def test_a_recording_that_was_taken_away_and_sent_again_is_there_once(
     journal: Journal, open_journal: Callable[..., Journal], tmp_path: Path
 ) -> None:
