@@ -3,11 +3,12 @@
 import getpass
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -72,13 +73,16 @@ def predict(
 
     port = connect(server or server_of(name), load_settings())
     words: tuple[str, ...] = ()
+    read: Callable[[Path], Any]
     if port.name == "speech":
         from windtunnel.clips import WORDS
-        from windtunnel.wav import read_clip as read
+        from windtunnel.wav import read_clip
 
-        words = WORDS
+        words, read = WORDS, partial(read_clip, say=lambda line: print(line, file=sys.stderr))
     else:
-        from serving.images import read_images as read
+        from serving.images import read_images
+
+        read = read_images
     answers = []
     for file in files:
         outputs = port.predict(name, read(file), version, "grpc" if grpc else port.protocols[0])

@@ -5,7 +5,7 @@ import math
 import struct
 import warnings
 import wave
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -134,14 +134,21 @@ def _chunks(content: bytes, place: int) -> Iterator[tuple[bytes, int, int]]:
         place += 8 + size + size % 2
 
 
-def read_clip(file: Path) -> np.ndarray:
+def read_clip(file: Path, say: Callable[[str], None] = lambda line: None) -> np.ndarray:
     """The clip in a WAV file, as a model takes it: float32 (1,16000).
 
+    Args:
+        file: WAV of any rate, width and number of channels.
+        say: called with a line when it had to be converted.
+
     Raises:
-        WindtunnelError: it cannot be read, or `read_wav` says what is wrong with it.
+        WindtunnelError: it cannot be read, or `convert_wav` says what is wrong with it.
     """
     try:
-        return as_clip(read_wav(file.read_bytes()))[None]
+        samples, said = convert_wav(file.read_bytes())
+        if said:
+            say(f"{file}: {said}")
+        return as_clip(samples)[None]
     except OSError as error:
         raise WindtunnelError(f"{file} cannot be read: {error.strerror}") from error
 

@@ -2,6 +2,7 @@ import contextlib
 import io
 import struct
 import wave
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from windtunnel.errors import WindtunnelError
-from windtunnel.wav import convert_wav, read_wav, wav_bytes
+from windtunnel.wav import convert_wav, read_clip, read_wav, wav_bytes
 
 
 def recording(samples: int = 1600, rate: int = 16_000, channels: int = 1, width: int = 2) -> bytes:
@@ -174,6 +175,18 @@ def test_what_cannot_be_converted_is_refused_with_a_sentence(content: bytes, sen
         convert_wav(content)
     assert sentence in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_a_file_is_a_clip_whatever_its_kind(tmp_path: Path) -> None:
+    said: list[str] = []
+    (tmp_path / "clip.wav").write_bytes(wave_file(1, 2, (TONE * 32768).astype("<i2")))
+    plain = read_clip(tmp_path / "clip.wav", said.append)
+    (tmp_path / "clip.wav").write_bytes(wave_file(3, 4, np.repeat(TONE, 2).astype("<f4"), channels=2))
+    assert np.abs(read_clip(tmp_path / "clip.wav", said.append) - plain).max() < 1e-4
+    assert plain.shape == (1, 16_000)
+    assert said == [f"{tmp_path}/clip.wav: the recording has 16000 Hz and 2 channels: it is converted to 16000 Hz and one"]
+    with pytest.raises(WindtunnelError, match=r"none.wav cannot be read: No such file"):
+        read_clip(tmp_path / "none.wav")
 
 
 @given(st.data())
