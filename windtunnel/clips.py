@@ -51,11 +51,10 @@ def scale_of(samples: np.ndarray) -> Scale:
         return Scale(FULL_SCALE, peak > 1)  # -1, 0 and 1 alone: dither, or the loudest noise there can be
     if peak == 1:
         return Scale(1, True)
-    place = max(0, len(levels) - 1 - CLICKS)
-    bulk = float(np.partition(levels, place)[place])
-    if bulk <= 1:
-        return Scale(1, peak <= OVERDRIVEN)
-    return Scale(FULL_SCALE if bulk > OVERDRIVEN else 1, bulk > QUIET)
+    beyond = {level: int(np.count_nonzero(levels > level)) > CLICKS for level in (1, OVERDRIVEN, QUIET)}
+    if beyond[OVERDRIVEN]:
+        return Scale(FULL_SCALE, beyond[QUIET])
+    return Scale(1, peak <= OVERDRIVEN and not beyond[1])
 
 
 def as_clip(samples: np.ndarray) -> np.ndarray:

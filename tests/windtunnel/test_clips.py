@@ -70,7 +70,7 @@ DITHER = RANDOM.integers(-2, 3, CLIP_SAMPLES)
         (DITHER.astype(np.int16), FULL_SCALE, True),
         (np.clip(DITHER, -1, 1).astype(np.int16), FULL_SCALE, True),
         (np.zeros(5), 1, True),
-        (np.array([2.5]), 1, False),
+        (np.array([2.5]), 1, True),
     ],
     ids=[
         *("in -1..1", "cut off at full scale", "a click", "clicks for 10 ms", "a click beyond belief", "somewhat too loud", "overdriven"),
