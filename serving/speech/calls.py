@@ -69,7 +69,7 @@ class Calls:
         self.opened.set()
         self._limit, self._turns, self._waiting = limit, asyncio.Semaphore(limit), 0
         self.over = False  # whether calls end before they are answered
-        self.tasks: set[asyncio.Task[Any]] = set()  # of those with one answer
+        self.tasks: set[asyncio.Task[Any]] = set()  # those that can be ended wherever they are
         metrics.running.set_function(lambda: self.running)
 
     def peer(self, context: Context) -> str:
@@ -139,17 +139,19 @@ class Calls:
 class _Call:
     """One call, from its admission to its status."""
 
-    __slots__ = ("_calls", "_context", "_has_turn", "_method", "_start", "_task")
+    __slots__ = ("_calls", "_context", "_has_turn", "_method", "_start", "_streams", "_task")
 
-    def __init__(self, calls: Calls, method: str, context: Context, task: "asyncio.Task[Any] | None" = None) -> None:
-        self._calls, self._method, self._context, self._task = calls, method, context, task
+    def __init__(self, calls: Calls, method: str, context: Context, streams: bool) -> None:
+        self._calls, self._method, self._context, self._streams = calls, method, context, streams
         self._has_turn = False
 
     async def __aenter__(self) -> None:
         self._start = time.perf_counter()
         self._calls.running += 1
-        if self._task is not None:
-            self._calls.tasks.add(self._task)
+        task = asyncio.current_task()
+        assert task is not None
+        self._task = task
+        self._calls.tasks.add(task)
         self._calls.came = asyncio.get_running_loop().time()
         try:
             if not self._calls.opened.is_set():
@@ -158,6 +160,8 @@ class _Call:
                 self._calls.peer(self._context)
             await self._calls.take_turn()
             self._has_turn = True
+            if self._streams:
+                self._calls.tasks.discard(task)  # gRPC sends in it, and would not end it with a status
         except BaseException as error:
             await self._end(error)
             raise
@@ -170,8 +174,7 @@ class _Call:
         self._calls.running -= 1
         if self._has_turn:
             self._calls.end_turn()
-        if self._task is not None:
-            self._calls.tasks.discard(self._task)
+        self._calls.tasks.discard(self._task)
         if self._calls.over and isinstance(error, asyncio.CancelledError):
             error = CallError(Code.UNAVAILABLE, ENDING)
         code, message = _status(error)
@@ -245,7 +248,7 @@ def unary(method: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]
 
     @functools.wraps(method)
     async def answer(self: Any, request: Any, context: Context) -> Any:
-        async with _Call(self.calls, method.__name__, context, asyncio.current_task()):
+        async with _Call(self.calls, method.__name__, context, streams=False):
             _check(request)
             return await method(self, request, context)
 
@@ -257,7 +260,7 @@ def streaming(method: Callable[..., AsyncIterator[Any]]) -> Callable[..., AsyncI
 
     @functools.wraps(method)
     async def answer(self: Any, request: Any, context: Context) -> AsyncIterator[Any]:
-        async with _Call(self.calls, method.__name__, context):
+        async with _Call(self.calls, method.__name__, context, streams=True):
             _check(request)
             async for part in method(self, request, context):
                 yield part

@@ -77,11 +77,13 @@ async def test_what_runs_is_answered_before_the_server_stops() -> None:
 @pytest.mark.usefixtures("impatient")
 @in_loop
 async def test_what_takes_too_long_ends_as_unavailable() -> None:
-    async with serving(9) as (patient, server, stub):
+    async with serving(2) as (patient, server, stub):
         call, stream = stub.Recognize(QUESTION), stub.RecognizeLong(RECORDING)
         await until_running(patient.calls, 2)
-        _, *ended = await asyncio.gather(patient.calls.drain(server), call, last(stream), return_exceptions=True)
-        assert [(error.code(), error.details()) for error in ended] == [(Code.UNAVAILABLE, module.ENDING)] * 2
+        waiting = stub.RecognizeLong(RECORDING)
+        await until_running(patient.calls, 3)
+        _, *ended = await asyncio.gather(patient.calls.drain(server), call, last(stream), last(waiting), return_exceptions=True)
+        assert [(error.code(), error.details()) for error in ended] == [(Code.UNAVAILABLE, module.ENDING)] * 3
         assert patient.calls.running == 0
 
 
