@@ -68,6 +68,7 @@ def _add_ports(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--grpc_channel_arguments", default="", help="settings of gRPC: name=value,name=value")
     parser.add_argument("--ssl_config_file", default="", help="SSLConfig: serve gRPC over TLS; REST stays without, as in the real server")
     _add_truth(parser, "use_alts_credentials", False, "refused")
+    _add_truth(parser, "enable_profiler", False, "refused")
     _add_truth(parser, "enable_grpc_healthcheck_service", False, "answer grpc.health.v1.Health too")
     _add_truth(parser, "enable_serialization_as_tensor_content", False, "answer Predict with bytes, and not with a list of numbers")
     parser.add_argument("--rest_api_port", type=int, default=0, help="REST port; 0 for none")
@@ -120,13 +121,13 @@ def _add_runtime(parser: argparse.ArgumentParser) -> None:
 
 
 _REFUSED = {
+    "enable_profiler": "nothing here answers the profiler. Profile the model in a program that imports TensorFlow",
     "use_alts_credentials": "it works in Google's own network alone. Use --ssl_config_file",
     "platform_config_file": "use --tensorflow_session_config_file and --batching_parameters_file",
     "thread_pool_factory_config_file": "the factory would be C++ linked into the real server. Leave it out",
 }
 
 _MEANINGLESS = (
-    "enable_profiler",
     "enable_signature_method_name_check",
     "enforce_session_run_timeout",
     "flush_filesystem_caches",
