@@ -246,7 +246,7 @@ def test_operations_of_tensorflow_text_are_there_if_it_is_installed(tmp_path: Pa
     signature.inputs["audio"].name, signature.outputs["frames"].name = "audio:0", "frames:0"
     (tmp_path / "model" / "1").mkdir(parents=True)
     (tmp_path / "model" / "1" / "saved_model.pb").write_bytes(saved.SerializeToString())
-    flags = (f"--model_base_path={tmp_path / 'model'}", "--max_num_load_retries=0")
+    flags = (f"--model_base_path={tmp_path / 'model'}", "--max_num_load_retries=0", "--wait_for_models=false")
     with EmbeddedServer(tmp_path, *flags) as server:
         assert server.states("default") == {1: "END"}
         assert "Op type not registered 'AudioMicrofrontend'" in server.log
