@@ -45,7 +45,7 @@ def all_up(settings):
 
     def settled():
         now = platform.status(settings)
-        return all(process.up and command(process.pid) in ("sleep", "supervisord") for process in now)
+        return all(process.up and (process.name == supervisor.SUPERVISOR or command(process.pid) == "sleep") for process in now)
 
     return wait_for(settled, explain=lambda: platform.status(settings))
 
