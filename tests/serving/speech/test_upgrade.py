@@ -16,11 +16,11 @@ from serving.speech.upgrade import upgrade
 from tests.serving.speech.running_speech import ini, running
 from tests.serving.speech.speech_models import tone as pure_tone
 from tests.tones import tone, tones_archive
-from tests.waiting import wait_for
+from tests.waiting import RUN_PATIENCE, wait_for
 from windtunnel.clips import WORDS
 from windtunnel.wav import wav_bytes
 
-pytestmark = pytest.mark.minutes(1)
+pytestmark = pytest.mark.minutes(2)
 OLD = {f"{word}/UUID-{number}.wav" for number in range(2) for word in WORDS}
 
 
@@ -111,7 +111,7 @@ def test_an_unchanged_configuration_ends_in_a_server_that_answers(old: Path) -> 
         with pytest.raises(grpc.RpcError, match="there is no model yet"):
             server.old.Infer(InferenceRequest(audio_samples=pure_tone(1).tolist()))
         server.old.Train(TrainingRequest(label=3, audio_samples=tone(3, 9).tolist()))
-        wait_for(lambda: server.new.GetModel(GetModelRequest()).champion == 1, explain=server.log)
+        wait_for(lambda: server.new.GetModel(GetModelRequest()).champion == 1, RUN_PATIENCE, explain=server.log)
         answers = [server.old.Infer(InferenceRequest(audio_samples=tone(word, 2000).tolist())).label for word in range(len(WORDS))]
         assert sum(label == word for word, label in enumerate(answers)) >= 7
         wait_for(lambda: {each.state for each in server.new.ListSuggestions(ListSuggestionsRequest(state="trained")).suggestions})
