@@ -20,19 +20,15 @@ LATENCY_BUCKETS = [float(f"{10 * 1.8**power:g}") for power in range(33)]
 disable_created_metrics()
 registry = CollectorRegistry()
 request_count = Counter(":tensorflow:serving:request_count", "The total number of requests.", ["model_name", "status"], registry=registry)
-request_latency = Histogram(
-    ":tensorflow:serving:request_latency",
-    "Distribution of wall time (in microseconds) for Tensorflow Serving request.",
-    ["model_name", "API", "entrypoint"],
-    buckets=LATENCY_BUCKETS,
-    registry=registry,
-)
-runtime_latency = Histogram(
-    ":tensorflow:serving:runtime_latency",
-    "Distribution of wall time (in microseconds) for Tensorflow runtime.",
-    ["model_name", "API", "runtime"],
-    buckets=LATENCY_BUCKETS,
-    registry=registry,
+request_latency, runtime_latency = (
+    Histogram(
+        f":tensorflow:serving:{kind}_latency",
+        f"Distribution of wall time (in microseconds) for Tensorflow {what}.",
+        ["model_name", "API", where],
+        buckets=LATENCY_BUCKETS,
+        registry=registry,
+    )
+    for kind, what, where in (("request", "Serving request", "entrypoint"), ("runtime", "runtime", "runtime"))
 )
 graph_runs = Counter(
     ":tensorflow:core:graph_runs",

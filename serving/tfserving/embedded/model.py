@@ -4,6 +4,7 @@ import threading
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -88,8 +89,13 @@ class Model(ABC):
 
     def joins(self, signature_name: str) -> bool:
         """Whether requests may be computed together, the rows of one below those of another: no input declares how many it has."""
-        shapes = (info.tensor_shape for info in self.signatures[signature_name].inputs.values())
-        return all(not shape.dim or shape.dim[0].size == -1 for shape in shapes)
+        return signature_name in self._joining
+
+    @cached_property
+    def _joining(self) -> frozenset[str]:
+        """The signatures whose requests may be: looked at once, and not at each request."""
+        shapes = {name: [info.tensor_shape for info in signature.inputs.values()] for name, signature in self.signatures.items()}
+        return frozenset(name for name, found in shapes.items() if all(not shape.dim or shape.dim[0].size == -1 for shape in found))
 
     def close(self) -> None:
         """Free what the model holds, once nothing runs."""
