@@ -22,6 +22,7 @@ from requests import RequestException
 
 from dags.engine import connect, labels
 from dags.reaper import has_owner, reap
+from windtunnel.problems import Problem
 from windtunnel.process import die_with_parent
 from windtunnel.settings import Settings, load_settings
 
@@ -42,16 +43,14 @@ def main() -> int:
     # a session of its own: who stops a container's process group, as tini does, must not stop the tasks before their time
     command = ["airflow", "celery", "worker", "--skip-serve-logs", "--queues", queues]  # logs are read from their volume
     celery = subprocess.Popen(command, start_new_session=True, preexec_fn=partial(die_with_parent, os.getpid()))
-    said = ""
+    engine_away = Problem(partial(print, flush=True))
     while celery.poll() is None and not stop.wait(REAP_SECONDS):
         try:
             for identifier in reap(settings):
                 print(f"reaper: {identifier} had no process any more, and is removed", flush=True)
-            said = ""
+            engine_away.is_over()
         except NO_ENGINE as error:
-            if str(error) != said:
-                said = str(error)
-                print(f"reaper: {said}", flush=True)
+            engine_away.is_there(f"reaper: {error}")
     try:
         _stop(celery, settings)
     finally:

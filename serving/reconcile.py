@@ -1,6 +1,7 @@
 """Make a model server serve what the registry says as soon as both answer: `python -m serving.reconcile torchserve`."""
 
 import time
+from functools import partial
 from typing import Annotated
 
 import typer
@@ -8,6 +9,7 @@ import typer
 from serving.release import reconcile
 from serving.servers import connect
 from windtunnel.errors import WindtunnelError
+from windtunnel.problems import Problem
 from windtunnel.program import run_program
 from windtunnel.settings import load_settings
 
@@ -18,14 +20,12 @@ def main(server: Annotated[str, typer.Argument(help="torchserve, tfserving or sp
     """Reconcile one server; try until it is done."""
     settings = load_settings()
     connected = connect(server, settings)
-    said = ""
+    problem = Problem(partial(print, flush=True))
     while True:
         try:
             changes = reconcile(settings, connected, lambda line: print(line, flush=True))
         except WindtunnelError as error:
-            if str(error) != said:
-                said = str(error)
-                print(f"not reconciled yet: {said}", flush=True)
+            problem.is_there(f"not reconciled yet: {error}")
             time.sleep(POLL_SECONDS)
         else:
             print(f"{server} serves what the registry says, {len(changes)} changes", flush=True)

@@ -1,18 +1,20 @@
-"""Problems that are met again and again: each is in the log once."""
+"""Problems that are met again and again: each is said once."""
 
-import logging
+from collections.abc import Callable
+from typing import Any
 
 
 class Problem:
-    """Something that goes wrong or does not, each time it is tried. It is logged when it is new, or another than before."""
+    """Something that goes wrong or does not, each time it is tried. It is said when it is new, or another than before."""
 
-    def __init__(self, log: logging.Logger) -> None:
-        self._log, self._said = log, ""
+    def __init__(self, say: Callable[..., None]) -> None:
+        """Say nothing yet; `say` takes the text, and what `is_there` is given besides."""
+        self._say, self._said = say, ""
 
-    def is_there(self, what: str, unexpected: Exception | None = None) -> None:
-        """It has gone wrong; the log shows where something unexpected did."""
+    def is_there(self, what: str, **details: Any) -> None:
+        """It has gone wrong."""
         if what != self._said:
-            self._log.error("%s", what, exc_info=unexpected)
+            self._say(what, **details)
         self._said = what
 
     def is_over(self) -> None:

@@ -63,10 +63,15 @@ def read_folder(folder: Path) -> Recorded:
         WindtunnelError: a file cannot be read or is no recording, or there is none of some word.
     """
     try:
-        files = [(word, file) for word in WORDS for file in (folder / word).glob("[!.]*.[wW][aA][vV]")]
-        return _collect([_Found(word, f"{word}/{file.name}", _speaker(word, file), file.read_bytes) for word, file in files], folder)
+        found = (_Found(word, f"{word}/{file.name}", _speaker(word, file), file.read_bytes) for word, file in word_files(folder))
+        return _collect(list(found), folder)
     except OSError as error:
         raise WindtunnelError(f"{error.filename or folder} cannot be read: {error.strerror or error}") from error
+
+
+def word_files(folder: Path) -> list[tuple[str, Path]]:
+    """The files `WORD/NAME.wav` below `folder` with their words, in the order of WORDS and then of names."""
+    return [(word, file) for word in WORDS for file in sorted((folder / word).glob("[!.]*.[wW][aA][vV]"))]
 
 
 def _speaker(word: str, file: Path) -> str:

@@ -13,8 +13,8 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from serving.speech.model import Recognizer
-from serving.speech.problems import Problem
 from windtunnel.errors import WindtunnelError
+from windtunnel.problems import Problem
 from windtunnel.spec import first_problem
 
 _log = logging.getLogger(__name__)
@@ -63,7 +63,7 @@ class Models:
         self._folder = folder
         self._first = first
         self._seen: tuple[int, int, int] | None = None
-        self._unread = Problem(_log)
+        self._unread = Problem(_log.error)
 
     async def start(self) -> None:
         """Load what is wanted, or else the first version."""
@@ -78,7 +78,7 @@ class Models:
                 if await self.converge():
                     await changed()
             except Exception as error:  # a server that answers must not end with who looks for news
-                self._unread.is_there(f"the models stay as they are: {error!r}", error)
+                self._unread.is_there(f"the models stay as they are: {error!r}", exc_info=error)
 
     async def converge(self) -> bool:
         """Load, switch and drop versions as `models.json` says, if it has been written since the last call; returns whether it has."""

@@ -19,9 +19,9 @@ from typing import Any
 import httpx
 
 from serving.speech.config import Config
-from serving.speech.problems import Problem
 from serving.speech.suggestions import Suggestions
 from windtunnel.errors import WindtunnelError
+from windtunnel.problems import Problem
 from windtunnel.run import SKIPPED
 
 _log = logging.getLogger(__name__)
@@ -44,7 +44,7 @@ class Retraining(ABC):
 
     async def follow(self) -> None:
         """Look, and have it retrained, for ever. What fails is said in the log, and tried again."""
-        said, untrained = "", Problem(_log)
+        said, untrained = "", Problem(_log.error)
         while True:
             try:
                 if datetime.now(UTC) >= self._next and await self._suggestions.waiting() >= self._config.samples_before_train:

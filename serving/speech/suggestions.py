@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from serving.speech.journal import Journal, JournalError, Suggestion
-from serving.speech.problems import Problem
+from windtunnel.problems import Problem
 
 _log = logging.getLogger(__name__)
 
@@ -20,7 +20,7 @@ class Suggestions:
     """The methods of `Journal` that the services need; each raises what that does."""
 
     def __init__(self, journal: Journal) -> None:
-        self._journal, self._unusable = journal, Problem(_log)
+        self._journal, self._unusable = journal, Problem(_log.error)
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="journal")
 
     async def add(self, label: int, pcm: np.ndarray, peer: str) -> Suggestion:

@@ -12,6 +12,7 @@ from windtunnel.clips import WORDS
 from windtunnel.errors import WindtunnelError
 from windtunnel.manifest import MANIFEST
 from windtunnel.wav import read_wav
+from windtunnel.wav_archive import word_files
 
 _log = logging.getLogger(__name__)
 
@@ -44,21 +45,22 @@ def upgrade(config: Config, journal: Journal) -> Config:
 
 def _take_in(folder: Path, journal: Journal) -> int:
     """Store the WAVs in folders of words that the journal has never had, whatever became of them; returns how many."""
-    known = {(each.digest, each.label) for each in journal.list()}
+    files = word_files(folder)
+    known = {(each.digest, each.label) for each in journal.list()} if files else set()
     taken = 0
-    for label, word in enumerate(WORDS):
-        for file in sorted((folder / word).glob("[!.]*.[wW][aA][vV]")):
-            try:
-                pcm = read_wav(file.read_bytes(), str(file))
-            except (WindtunnelError, OSError) as error:
-                _log.warning("TrainingUploadPath: %s is left out: %s", file, error)
-                continue
-            if (content_digest(pcm), label) in known:
-                continue
-            try:
-                journal.add(label, pcm, peer="")
-            except QuotaError as error:
-                _log.warning("TrainingUploadPath: %s and what follows are left for a later start: %s", file, error)
-                return taken
-            taken += 1
+    for word, file in files:
+        label = WORDS.index(word)
+        try:
+            pcm = read_wav(file.read_bytes(), str(file))
+        except (WindtunnelError, OSError) as error:
+            _log.warning("TrainingUploadPath: %s is left out: %s", file, error)
+            continue
+        if (content_digest(pcm), label) in known:
+            continue
+        try:
+            journal.add(label, pcm, peer="")
+        except QuotaError as error:
+            _log.warning("TrainingUploadPath: %s and what follows are left for a later start: %s", file, error)
+            return taken
+        taken += 1
     return taken

@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 
 from serving.speech.metrics import Metrics
-from serving.speech.problems import Problem
 from windtunnel.clips import WORDS, as_pcm
 from windtunnel.errors import WindtunnelError
+from windtunnel.problems import Problem
 from windtunnel.wav import wav_bytes
 
 _log = logging.getLogger(__name__)
@@ -47,7 +47,7 @@ class Uploads:
         except OSError as error:
             raise WindtunnelError(f"InferUploadPath {folder} cannot be made ({error.strerror}): name a folder that can") from error
         self._folder, self._disk_bytes, self._keep_days, self._metrics = folder, disk_bytes, keep_days, metrics
-        self._unkept = Problem(_log)
+        self._unkept = Problem(_log.error)
         self._queue: queue.Queue[tuple[np.ndarray, str] | None] = queue.Queue(WAITING)
         self._thread = threading.Thread(target=self._write, name="uploads", daemon=True)
         self._thread.start()
