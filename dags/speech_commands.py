@@ -36,8 +36,9 @@ PARAMS = {
     "dataset": Param(
         "auto",
         type="string",
-        enum=["auto", "mini_speech_commands", "demonstration"],
-        description="auto: recordings, else synthetic voices, which do for a demonstration.",
+        pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$",
+        examples=["auto", "mini_speech_commands", "demonstration", "free_spoken_digits"],
+        description="auto: mini_speech_commands, else synthetic voices, for a demonstration. Or recordings with a manifest, by their name.",
     ),
     "suggestions_needed": Param(False, type="boolean", description="Skip the run if no new suggestion passes the checks."),
     "tune": Param(

@@ -40,12 +40,12 @@ from serving.speech.protos.dlserver_pb2_grpc import DLServerStub
 from train_server.plots import STYLE
 from train_server.speech_commands.features import LogMel
 from train_server.speech_commands.plots import certainty, draw_clips, plots
-from windtunnel.clips import CLIP_SAMPLES, FULL_SCALE, SAMPLE_RATE, WORDS
+from windtunnel.clips import CLIP_SAMPLES, FULL_SCALE, SAMPLE_RATE
 from windtunnel.manifest import verify_version
 from windtunnel.output import print_table
 from windtunnel.ports import free_ports
 from windtunnel.process import die_with_parent
-from windtunnel.recordings import RECORDINGS, locate_recordings, part_of
+from windtunnel.recordings import locate_recordings
 from windtunnel.run import Run
 from windtunnel.settings import ROOT
 from windtunnel.spec import SpeechSpec
@@ -77,20 +77,19 @@ os.environ["PATH"] = f"{Path(sys.executable).parent}:{os.environ['PATH']}"  # th
 
 # %%
 recordings = locate_recordings(dataset)
-print(f"{RECORDINGS[recordings.name].title}: {len(recordings.clips)} clips, fingerprint {recordings.fingerprint[:12]}")
+words = recordings.words
+print(f"{recordings.title}: {len(recordings.clips)} clips, fingerprint {recordings.fingerprint[:12]}")
 
 # %% [markdown]
 # They are split by speaker, never at random: a model that has heard a speaker say *left* knows more about her *right* than it will know
 # about a stranger's. A fifth of the speakers are to test with, for ever, and a tenth to choose with how unsure is too unsure.
 
 # %%
-parts = np.array([part_of(speaker) for speaker in recordings.speakers])
 rows = []
 for part in ("train", "validation", "test"):
-    here = parts == part
-    counts = np.bincount(recordings.labels[here], minlength=len(WORDS))
-    rows.append([part, *map(str, (len(set(recordings.speakers[here])), counts.sum(), *counts))])
-print_table(["part", "speakers", "clips", *WORDS], rows)
+    counts = np.bincount(recordings.split(part)[1], minlength=len(words))
+    rows.append([part, *map(str, (recordings.speakers_of(part), counts.sum(), *counts))])
+print_table(["part", "speakers", "clips", *words], rows)
 
 # %% [markdown]
 # ## What a model hears
@@ -105,7 +104,7 @@ chosen = [int(np.flatnonzero(labels == label)[0]) for label in np.unique(labels)
 features = LogMel()(torch.from_numpy(clips[chosen] / np.float32(FULL_SCALE))).numpy()
 
 figure = plt.figure(figsize=(12, 3.6), layout="constrained")
-draw_clips(figure, clips[chosen], features, [WORDS[label] for label in labels[chosen]])
+draw_clips(figure, clips[chosen], features, [words[label] for label in labels[chosen]])
 display(figure)
 plt.close(figure)
 
@@ -125,7 +124,7 @@ Audio(clips[chosen[0]], rate=SAMPLE_RATE)
 run = Run(Path(out, f"{datetime.now():%Y-%m-%dT%H-%M-%S}"))
 run.directory.mkdir(parents=True)
 samples = len(recordings.split("train")[1])
-spec = SpeechSpec(dataset=recordings.name, samples=samples, epochs=epochs, batch_size=batch_size, seed=seed)
+spec = SpeechSpec(dataset=recordings.name, words=words, samples=samples, epochs=epochs, batch_size=batch_size, seed=seed)
 no_suggestions = {"clips": np.empty((0, CLIP_SAMPLES), np.int16), "labels": np.empty(0, np.uint8)}
 write_conditions(run, spec, recordings, no_suggestions)
 
@@ -142,7 +141,8 @@ run_trainer("pytorch", run.spec_file, recordings.directory, run.conditions, vers
 evaluation = {
     "dataset": recordings.name,
     "clips": len(clips),
-    "speakers": len(set(recordings.speakers[parts == "test"])),
+    "speakers": recordings.speakers_of("test"),
+    "words": words,
     "versions": [{"name": "trained here"} | evaluate(version, clips, labels)],
 }
 print(render(tabulate(evaluation)), end="")
@@ -185,7 +185,7 @@ print(f"{len(mistakes)} of {len(clips)} clips are taken for another word")
 # %%
 if len(surest):
     features = LogMel()(torch.from_numpy(audio[surest])).numpy()
-    titles = [f"{WORDS[labels[each]]}, heard as {WORDS[heard[each]]} ({sure[each]:.2f})" for each in surest]
+    titles = [f"{words[labels[each]]}, heard as {words[heard[each]]} ({sure[each]:.2f})" for each in surest]
     figure = plt.figure(figsize=(3.5 * len(surest), 3.2), layout="constrained")
     draw_clips(figure, clips[surest], features, titles)
     display(figure)
@@ -227,7 +227,7 @@ print(server.stdout.readline() or log.read_text(), end="")
 # The command-line client asks about a file:
 
 # %%
-wav = run.directory / f"{WORDS[labels[chosen[0]]]}.wav"
+wav = run.directory / f"{words[labels[chosen[0]]]}.wav"
 wav.write_bytes(wav_bytes(clips[chosen[0]]))
 # !dlserver_testclient {address} < {wav}
 
@@ -241,7 +241,7 @@ with grpc.insecure_channel(address, [("grpc.enable_http_proxy", 0)]) as channel:
     client = DLServerStub(channel)
     for each in chosen:
         replies = [client.Infer(InferenceRequest(audio_samples=sent), timeout=60) for sent in (clips[each], audio[each])]
-        rows.append([WORDS[number] for number in (labels[each], heard[each], *(reply.label for reply in replies))])
+        rows.append([words[number] for number in (labels[each], heard[each], *(reply.label for reply in replies))])
 print_table(["said", "heard here", "by the server, of 16-bit integers", "by the server, of -1..1"], rows)
 
 # %% [markdown]

@@ -150,14 +150,14 @@ def run(
 
 @app.command()
 def data(
-    name: Annotated[str, typer.Argument(help="Images: mnist, fashion_mnist, or auto. Recordings: mini_speech_commands, or demonstration.")],
+    name: Annotated[str, typer.Argument(help="Images: mnist, fashion_mnist, or auto. Recordings: by their name.")],
     as_json: Json = False,
 ) -> None:
     """Find a data set along the search path, or download or make it; verify all of it, and print where it is."""
     from windtunnel.datasets import KNOWN, Content, Source, locate_among
-    from windtunnel.recordings import RECORDINGS
+    from windtunnel.recordings import sources_with
 
-    sources: dict[str, Source[Content]] = {**KNOWN, **RECORDINGS}
+    sources: dict[str, Source[Content]] = {**KNOWN, **sources_with(name)}
     found = locate_among(sources, name, lambda line: print(line, file=sys.stderr))
     if as_json:
         print_json({"directory": found.directory, **found.lineage(), "counts": found.counts()})

@@ -1,4 +1,4 @@
-"""Clips: what the speech models hear, and the words they know. Shared by training and serving, so that both hear the same."""
+"""Clips: what the speech models hear. Shared by training and serving, so that both hear the same."""
 
 import math
 from typing import NamedTuple
@@ -6,9 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from windtunnel.errors import WindtunnelError
-
-WORDS = ("down", "go", "left", "no", "right", "stop", "up", "yes")
-"""The spoken commands, in the order of the enum `Label` of the protocol."""
+from windtunnel.vocabulary import WORDS as WORDS  # which most who need clips need too
 
 SAMPLE_RATE = 16_000
 CLIP_SAMPLES = 16_000

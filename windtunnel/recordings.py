@@ -1,21 +1,27 @@
-"""Recordings of spoken commands: data sets as those of images are, found, verified and read in the same way, and split by speaker."""
+"""Recordings of spoken words: data sets as those of images are, found, verified and read in the same way, and split by speaker.
+
+The known ones are in RECORDINGS. Another one has a manifest, see `windtunnel.recordings_manifest`, and is found by its name on the data
+search path: `speech/NAME.zip`, or the folder `speech/NAME`.
+"""
 
 import hashlib
 import logging
 import os
+import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar, Literal, get_args
 
 import numpy as np
 
-from windtunnel.clips import WORDS
-from windtunnel.datasets import SPEECH, Content, Source, locate_among
-from windtunnel.download import Wanted, fetch
+from windtunnel.clips import SAMPLE_RATE, WORDS
+from windtunnel.datasets import SPEECH, Content, Source, find, locate_among
+from windtunnel.download import DownloadError, Wanted, fetch
 from windtunnel.errors import WindtunnelError
+from windtunnel.recordings_manifest import FILE, RecordingsManifest, parse
 from windtunnel.synthesis import render
-from windtunnel.wav_archive import MAX_BYTES, read_archive, read_folder
+from windtunnel.wav_archive import MAX_BYTES, Recorded, packed_manifest, read_archive, read_folder
 
 _log = logging.getLogger(__name__)
 
@@ -24,38 +30,43 @@ Part = Literal["train", "validation", "test"]
 
 @dataclass(frozen=True, eq=False)
 class Recordings(Content):
-    """N recordings, no two of the same samples, in an order that is always the same.
+    """N recordings of some words, no two of the same samples, in an order that is always the same.
 
-    `clips` is int16 (N,16000), zeros after what is shorter, `labels` uint8 (N), an index into WORDS, `speakers` str (N), eight hexadecimal
-    digits each; `files` holds the SHA-256 of the list of all words, file names and samples.
+    `clips` is int16 (N,16000), zeros after what is shorter, `labels` uint8 (N), an index into `words`, `speakers` str (N), and `parts` str
+    (N), the part that each speaker belongs to. `files` holds the SHA-256 of the list of all words, file names and samples, and that of the
+    manifest where there is one: who is split otherwise is another data set.
     """
 
     name: str
     directory: Path
+    title: str
+    words: tuple[str, ...]
     clips: np.ndarray
     labels: np.ndarray
     speakers: np.ndarray
+    parts: np.ndarray
     files: Mapping[str, str]
 
     def split(self, part: Part) -> tuple[np.ndarray, np.ndarray]:
         """The clips, int16 (N,16000), and labels, uint8 (N), of the speakers of one part."""
         if part not in get_args(Part):
             raise WindtunnelError(f"recordings have no part {part!r}: choose {', '.join(get_args(Part))}")
-        here = self._parts() == part
+        here = self.parts == part
         return self.clips[here], self.labels[here]
 
     def counts(self) -> dict[str, int]:
         """How many recordings each part has."""
-        parts = self._parts()
-        return {part: int((parts == part).sum()) for part in get_args(Part)}
+        return {part: int((self.parts == part).sum()) for part in get_args(Part)}
 
-    def _parts(self) -> np.ndarray:
-        speakers, which = np.unique(self.speakers, return_inverse=True)
-        return np.array([part_of(speaker) for speaker in speakers])[which]
+    def speakers_of(self, part: Part) -> int:
+        """How many speakers a part has."""
+        return len(set(self.speakers[self.parts == part].tolist()))
 
 
 def part_of(speaker: str) -> Part:
     """The part that all recordings of a speaker belong to, for ever: a fifth of the speakers are to test, a tenth to validate with.
+
+    So it is where no manifest names the speakers of the parts.
 
     The Speech Commands have a rule of their own, by the SHA-1 of the speaker. It is of no use here: among the recordings that were chosen
     for the small set, not one is of a speaker that this rule tests with.
@@ -66,23 +77,86 @@ def part_of(speaker: str) -> Part:
 
 @dataclass(frozen=True, kw_only=True)
 class Archive(Source[Recordings]):
-    """Recordings in one zip, `file`. Not known by one SHA-256, since there are several of the same name: each recording is verified."""
+    """Recordings in one zip, `file`, or in a folder of that name. Not known by one SHA-256, since there are several of the same name: each
+    recording is verified.
+
+    `manifest` is theirs where none lies in the zip or beside it; with None they are the eight words in the layout of the Speech Commands.
+    """
 
     file: str
+    manifest: RecordingsManifest | None = None
 
     def is_in(self, directory: Path) -> bool:
-        """Whether the zip is there."""
-        return os.path.isfile(directory / self.file)
+        """Whether the zip is there, or the folder, with its manifest."""
+        return os.path.isfile(directory / self.file) or os.path.isfile(self._folder(directory) / FILE)
 
     def is_alone_in(self, directory: Path) -> bool:
-        """Whether the zip is there: no other is called so."""
+        """Whether they are there: no others are called so."""
         return self.is_in(directory)
+
+    def manifest_in(self, directory: Path) -> RecordingsManifest | None:
+        """What names the words, the rate and the split of the recordings there; None where they are the eight words.
+
+        Raises:
+            WindtunnelError: the manifest, or the zip it is in, cannot be read.
+        """
+        archive = directory / self.file
+        beside = archive.with_suffix(".json") if archive.is_file() else self._folder(directory) / FILE
+        try:
+            return parse(beside.read_bytes(), str(beside))
+        except FileNotFoundError:
+            found = packed_manifest(archive) if archive.is_file() else None
+        except OSError as error:
+            raise WindtunnelError(f"{beside} cannot be read ({error.strerror}): let it be read") from error
+        return found or self.manifest
 
     def read(self, name: str, directory: Path) -> Recordings:
         """Its recordings, every one verified: those in the zip, or, where it was unpacked, in folders of words."""
-        unpacked = not self.is_in(directory) and any((directory / word).is_dir() for word in WORDS)
-        recorded = read_folder(directory) if unpacked else read_archive(directory / self.file)
-        return Recordings(name, directory, recorded.clips, recorded.labels, recorded.speakers, {self.file: recorded.digest})
+        manifest, archive, folder = self.manifest_in(directory), directory / self.file, self._folder(directory)
+        if archive.is_file():
+            recorded = read_archive(archive, manifest)
+        elif (folder / FILE).is_file():
+            recorded = read_folder(folder, manifest)
+        elif any((directory / word).is_dir() for word in WORDS):
+            recorded = read_folder(directory)
+        else:
+            recorded = read_archive(archive)  # which says that it is not there
+        return _split(name, directory, self, manifest, recorded)
+
+    def _folder(self, directory: Path) -> Path:
+        return directory / Path(self.file).stem
+
+
+def _split(name: str, directory: Path, source: Archive, manifest: RecordingsManifest | None, recorded: Recorded) -> Recordings:
+    """The recordings with their parts.
+
+    Raises:
+        WindtunnelError: a speaker that the manifest names says nothing, or a part has no speaker.
+    """
+    speakers, which = np.unique(recorded.speakers, return_inverse=True)
+    parts = {speaker: part_of(speaker) for speaker in speakers.tolist()}
+    title, words, files = source.title, WORDS, {source.file: recorded.digest}
+    if manifest is not None:
+        title, words, files = manifest.title, manifest.vocabulary, files | {FILE: manifest.digest}
+        if manifest.test is not None and manifest.validation is not None:
+            named = dict.fromkeys(manifest.validation, "validation") | dict.fromkeys(manifest.test, "test")
+            if strangers := sorted(set(named) - set(parts)):
+                raise WindtunnelError(
+                    f"{directory / source.file} holds no recording of {', '.join(strangers)}, named in its manifest: there are "
+                    f"{_few(sorted(parts))}; correct `test` and `validation`"
+                )
+            parts = {speaker: named.get(speaker, "train") for speaker in parts}
+        if lacking := [part for part in get_args(Part) if part not in parts.values()]:
+            raise WindtunnelError(
+                f"{directory / source.file} has no speaker for {' and '.join(lacking)}: name `test` and `validation` speakers in its "
+                f"manifest, and leave others to train with; there are {_few(sorted(parts))}"
+            )
+    here = np.array([parts[speaker] for speaker in speakers.tolist()])[which]
+    return Recordings(name, directory, title, words, recorded.clips, recorded.labels, recorded.speakers, here, files)
+
+
+def _few(names: Sequence[str], most: int = 10) -> str:
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,9 +188,27 @@ class Synthetic(Archive):
 
     def get(self, directory: Path) -> None:
         """Let the synthesiser speak."""
-        render(directory / self.file)
+        render(directory / self.file, WORDS if self.manifest is None else self.manifest.vocabulary)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Given(Archive):
+    """Recordings that somebody has put there: they are found, and never got. `origin` says where they are to be had."""
+
+    verb: ClassVar[str] = "fetch"
+    origin: str = ""
+
+    @property
+    def remedy(self) -> str:
+        """Put it there by hand."""
+        return f"put {self.file}{self.origin} into {self.folders[0]}/ in a folder that WINDTUNNEL_DATA names"
+
+    def get(self, directory: Path) -> None:
+        """There is nowhere to get it from."""
+        raise DownloadError("no mirror is known")
+
+
+DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 RECORDINGS: Mapping[str, Archive] = {
     # Warden, arXiv 1804.03209, and https://www.tensorflow.org/tutorials/audio/simple_audio
     "mini_speech_commands": Published(
@@ -130,20 +222,83 @@ RECORDINGS: Mapping[str, Archive] = {
         folders=(SPEECH, "demonstration"),
         file="demonstration.zip",
     ),
+    # Jackson and others, doi.org/10.5281/zenodo.1342401
+    "free_spoken_digits": Given(
+        title="Free Spoken Digits",
+        folders=(SPEECH, "free_spoken_digits"),
+        file="free_spoken_digits.zip",
+        origin=", a zip of https://github.com/Jakobovski/free-spoken-digit-dataset,",
+        manifest=RecordingsManifest(
+            title="Free Spoken Digits",
+            words={str(number): word for number, word in enumerate(DIGITS)},
+            sample_rate=8000,
+            recording="{word}_{speaker}_{n}.wav",
+            test=("theo", "yweweler"),
+            validation=("nicolas",),
+        ),
+    ),
+    "demonstration_digits": Synthetic(
+        title="ten digits by synthetic voices (for a demonstration, not for real speech)",
+        folders=(SPEECH, "demonstration_digits"),
+        file="demonstration_digits.zip",
+        manifest=RecordingsManifest(
+            title="ten digits by synthetic voices (for a demonstration, not for real speech)",
+            words=dict(zip(DIGITS, DIGITS, strict=True)),
+            sample_rate=SAMPLE_RATE,
+            recording="{word}/{speaker}_nohash_{n}.wav",
+        ),
+    ),
 }
+INSTEAD = {"free_spoken_digits": "demonstration_digits"}
+"""What is taken where a data set cannot be had; of `auto` it is the demonstration set."""
+
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
 
 
 def locate_recordings(name: str, say: Callable[[str], None] = _log.info) -> Recordings:
     """The recordings `name`: the first found on the search path, else downloaded or rendered; every one verified.
 
     Args:
-        name: `mini_speech_commands`, `demonstration`, or `auto`: the first where it can be had, else the demonstration set.
+        name: one of RECORDINGS; `auto`, `mini_speech_commands` where it can be had, else the demonstration set; or the name of recordings
+            with a manifest on the search path. Where `free_spoken_digits` cannot be had, `demonstration_digits` are taken.
         say: told, in a line each, which recordings are used and why.
 
     Raises:
         WindtunnelError: `name` is unknown, the archive is not what it should be, or the recordings are nowhere and cannot be had.
     """
-    return locate_among(RECORDINGS, name, say)
+    sources = sources_with(name)
+    try:
+        return locate_among(sources, name, say)
+    except DownloadError as error:
+        if name not in INSTEAD:
+            raise
+        say(f"{sources[INSTEAD[name]].title} is taken: {error}")
+        return locate_among(sources, INSTEAD[name], say)
+
+
+def sources_with(name: str) -> Mapping[str, Archive]:
+    """RECORDINGS, and those of this name on the search path where it is none of them."""
+    if name in RECORDINGS or not _NAME.fullmatch(name) or name == "auto":
+        return RECORDINGS
+    source = source_of(name)
+    directory = find(source)
+    if directory is None:
+        return RECORDINGS
+    manifest = source.manifest_in(directory)
+    return {**RECORDINGS, name: source if manifest is None else replace(source, title=manifest.title)}
+
+
+def source_of(name: str) -> Archive:
+    """How recordings of a name are kept, whether they are among the known ones or not."""
+    return RECORDINGS.get(name) or Given(title=name, folders=(SPEECH,), file=f"{name}.zip")
+
+
+def place_of(path: Path) -> tuple[str, Path]:
+    """The name of recordings that somebody names by a path, and the directory to read them from: a zip, a folder with a manifest, or else
+    a folder with `mini_speech_commands.zip`, or with folders of its words."""
+    if path.suffix == ".zip" or (path / FILE).is_file():
+        return path.stem if path.suffix == ".zip" else path.name, path.parent
+    return "mini_speech_commands", path
 
 
 def _flaw(file: Path) -> str | None:

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, Self, TypeVar, get_args
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
 from windtunnel.errors import WindtunnelError
+from windtunnel.vocabulary import WORDS, Words
 
 Framework = Literal["libtorch", "pytorch", "tensorflow"]
 Schedule = Literal["constant", "cosine"]
@@ -83,11 +84,13 @@ class Spec(Training):
 class SpeechSpec(Training):
     """What a run of `speech_commands` trains.
 
-    `suggestions` are the SHA-256 of the users' clips among the samples, beside the data set's; `initial` is the SHA-256 of the weights
-    that training starts from, those of a version before, or else they are drawn under `seed`.
+    `words` are those of the data set, in the order of the outputs. `suggestions` are the SHA-256 of the users' clips among the samples,
+    beside the data set's; `initial` is the SHA-256 of the weights that training starts from, those of a version before, or else they are
+    drawn under `seed`.
     """
 
     model: Literal["speech_commands"] = "speech_commands"
+    words: Words = WORDS
     network: Literal["ds_cnn", "tutorial"] = "ds_cnn"
     learning_rate: Positive = 0.004
     weight_decay: Decay = 0.02
@@ -96,8 +99,9 @@ class SpeechSpec(Training):
 
     @property
     def hyperparameters(self) -> dict[str, Any]:
-        """The spec, of the suggestions their number."""
-        return self.model_dump() | {"suggestions": len(self.suggestions), "initial": self.initial or "drawn"}
+        """The spec, the words as one text, of the suggestions their number."""
+        told = {"words": ", ".join(self.words), "suggestions": len(self.suggestions), "initial": self.initial or "drawn"}
+        return self.model_dump() | told
 
 
 AnySpec = Annotated[Spec | SpeechSpec, Field(discriminator="model")]

@@ -3,11 +3,12 @@
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from windtunnel.clips import CLIP_SAMPLES, SAMPLE_RATE, WORDS
+from windtunnel.clips import CLIP_SAMPLES, SAMPLE_RATE
 from windtunnel.errors import WindtunnelError
 from windtunnel.spec import first_problem
+from windtunnel.vocabulary import Words
 
 SPEECH_COMMANDS = "speech-commands"
 """The registered model."""
@@ -18,17 +19,10 @@ class Recognizer(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    labels: tuple[str, ...] = WORDS
+    labels: Words
     sample_rate: int = SAMPLE_RATE
     samples: int = CLIP_SAMPLES
     reject_below: Annotated[float, Field(ge=0, le=1)]
-
-    @field_validator("labels")
-    @classmethod
-    def _known(cls, labels: tuple[str, ...]) -> tuple[str, ...]:
-        if labels != WORDS:
-            raise ValueError(f"must be {', '.join(WORDS)}, which the protocol's labels are")
-        return labels
 
 
 def read_recognizer(directory: Path) -> Recognizer:
@@ -41,6 +35,6 @@ def read_recognizer(directory: Path) -> Recognizer:
     try:
         return Recognizer.model_validate_json(file.read_bytes())
     except OSError as error:
-        raise WindtunnelError(f"{file} cannot be read ({error.strerror}): this is no version of {', '.join(WORDS)}; train one") from error
+        raise WindtunnelError(f"{file} cannot be read ({error.strerror}): this is no version of the speech model; train one") from error
     except ValidationError as error:
         raise WindtunnelError(f"{file}: {first_problem(error)}; train the version again") from error

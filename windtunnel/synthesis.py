@@ -1,8 +1,8 @@
-"""The demonstration set: the words as espeak-ng's synthetic voices say them, for where no recordings can be had.
+"""Demonstration sets: words as espeak-ng's synthetic voices say them, for where no recordings can be had.
 
 A model that has learned from it alone understands people far less well than one that has heard people: it shows how things go, no more.
-The library keeps state from one word to the next (oscillators, echoes, libc's random numbers for breath), so the set is spoken in one
-order by a process of its own, `python -m windtunnel.synthesis > FILE`: the same bytes each time.
+The library keeps state from one word to the next (oscillators, echoes, libc's random numbers for breath), so a set is spoken in one
+order by a process of its own, `python -m windtunnel.synthesis NAME WORD… > FILE`: the same bytes each time.
 """
 
 import ctypes
@@ -10,6 +10,7 @@ import hashlib
 import subprocess
 import sys
 import wave
+from collections.abc import Sequence
 from io import BytesIO
 from itertools import product
 from pathlib import Path
@@ -17,7 +18,7 @@ from zipfile import ZIP_DEFLATED, ZipFile, ZipInfo
 
 import numpy as np
 
-from windtunnel.clips import CLIP_SAMPLES, FULL_SCALE, SAMPLE_RATE, WORDS
+from windtunnel.clips import CLIP_SAMPLES, FULL_SCALE, SAMPLE_RATE
 from windtunnel.download import DownloadError
 from windtunnel.errors import WindtunnelError
 from windtunnel.files import write_atomically
@@ -39,8 +40,10 @@ _BY_CHARACTER, _UTF8 = 1, 1
 _ON_SAMPLES = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.c_void_p)
 
 
-def render(file: Path) -> None:
-    """Write the demonstration set to `file`, a zip as `windtunnel.wav_archive` reads it, where there is none. Processes take turns.
+def render(file: Path, words: Sequence[str]) -> None:
+    """Write the words, as all voices say them, to `file`, a zip of recordings `NAME/WORD/SPEAKER_nohash_0.wav`, where there is none.
+
+    NAME is that of the file. Processes take turns.
 
     Raises:
         DownloadError: it cannot be written.
@@ -50,13 +53,13 @@ def render(file: Path) -> None:
         file.parent.mkdir(parents=True, exist_ok=True)
         with held(file.parent / ".lock", f"the folder {file.parent}", 2 * SECONDS):
             if not file.exists():
-                write_atomically(file, _rendered())
+                write_atomically(file, _rendered(file.stem, words))
     except OSError as error:
         raise DownloadError(f"{error.filename or file} cannot be written: {error.strerror}") from error
 
 
-def _rendered() -> bytes:
-    command = [sys.executable, "-m", "windtunnel.synthesis"]
+def _rendered(name: str, words: Sequence[str]) -> bytes:
+    command = [sys.executable, "-m", "windtunnel.synthesis", name, *words]
     try:
         done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=SECONDS, check=False)
     except subprocess.TimeoutExpired as error:
@@ -67,7 +70,7 @@ def _rendered() -> bytes:
     return done.stdout
 
 
-def _speak_all() -> bytes:
+def _speak_all(name: str, words: Sequence[str]) -> bytes:
     """The zip: each of the words by each speaker, which is an accent, a variant of the voice, a rate and a pitch."""
     speak = Synthesiser()
     random = np.random.default_rng(SEED)
@@ -76,9 +79,9 @@ def _speak_all() -> bytes:
     with ZipFile(content, "w") as archive:
         for voice, rate, pitch in zip(VOICES, rates, pitches, strict=True):
             speaker = hashlib.sha256(f"{voice} {rate} {pitch}".encode()).hexdigest()[:8]
-            for word in WORDS:
+            for word in words:
                 clip = _placed(speak(word, voice, rate, pitch), random)
-                entry = ZipInfo(f"demonstration/{word}/{speaker}_nohash_0.wav")  # of 1980, whenever it is written
+                entry = ZipInfo(f"{name}/{word}/{speaker}_nohash_0.wav")  # of 1980, whenever it is written
                 entry.compress_type = ZIP_DEFLATED
                 archive.writestr(entry, _wav(clip))
     return content.getvalue()
@@ -144,4 +147,4 @@ def _wav(clip: np.ndarray) -> bytes:
 
 
 if __name__ == "__main__":
-    sys.stdout.buffer.write(_speak_all())
+    sys.stdout.buffer.write(_speak_all(sys.argv[1], sys.argv[2:]))

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from windtunnel.clips import CLIP_SAMPLES, SAMPLE_RATE, as_clip
+from windtunnel.clips import CLIP_SAMPLES, FULL_SCALE, SAMPLE_RATE, as_clip
 from windtunnel.errors import WindtunnelError
 
 RATES = range(1000, 400_001)
@@ -21,13 +21,13 @@ _PCM_GUID = _PCM + bytes.fromhex("0000000010008000 00aa00389b71")
 _CONVERT = "convert it: ffmpeg -i FILE -t 1 -ac 1 -ar 16000 -c:a pcm_s16le clip.wav"
 
 
-def read_wav(content: bytes, called: str = "the recording") -> np.ndarray:
-    """The samples of a WAV file, int16 (N), with N from 1 to CLIP_SAMPLES; `called` is its name, for the message.
+def read_wav(content: bytes, called: str = "the recording", expected_rate: int = SAMPLE_RATE, seconds: int = 1) -> np.ndarray:
+    """The samples of a WAV file, int16 (N), with N from 1 to what `seconds` take; `called` is its name, for the message.
 
     How long a recording is, its samples tell, not its header: who writes into a pipe does not know the length when the header is due.
 
     Raises:
-        WindtunnelError: it is no WAV file, has another rate, width or number of channels, no sample, or more than a second of them.
+        WindtunnelError: it is no WAV file, has another rate, width or number of channels, no sample, or more than `seconds` of them.
     """
     if not content:
         raise WindtunnelError(f"{called} is empty: give a WAV file")
@@ -38,13 +38,36 @@ def read_wav(content: bytes, called: str = "the recording") -> np.ndarray:
     except (wave.Error, EOFError, RuntimeError) as error:  # RuntimeError: a chunk that ends outside the one it is in
         why = str(error) or "it ends too early"
         raise WindtunnelError(f"{called} is no WAV file of integers, beginning with {content[:8]!r} ({why}): {_CONVERT}") from error
-    for name, found, wanted in (("Hz", rate, SAMPLE_RATE), ("channels", channels, 1), ("bits a sample", 8 * width, 16)):
+    for name, found, wanted in (("Hz", rate, expected_rate), ("channels", channels, 1), ("bits a sample", 8 * width, 16)):
         if found != wanted:
-            raise WindtunnelError(f"{called} has {found} {name}, not {wanted}: {_CONVERT}")
+            remedy = _CONVERT if expected_rate == SAMPLE_RATE else "convert it, or correct its manifest"
+            raise WindtunnelError(f"{called} has {found} {name}, not {wanted}: {remedy}")
     samples = np.frombuffer(data[: len(data) // width * width], "<i2").astype(np.int16)
-    if not 1 <= len(samples) <= CLIP_SAMPLES:
-        raise WindtunnelError(f"{called} lasts {len(samples) / SAMPLE_RATE:g} s, not up to 1 s: record one word, or cut it out")
+    if not 1 <= len(samples) <= seconds * rate:
+        raise WindtunnelError(f"{called} lasts {len(samples) / rate:g} s, not up to {seconds} s: record one word, or cut it out")
     return samples
+
+
+def resample(samples: np.ndarray, rate: int) -> np.ndarray:
+    """Samples (N) of `rate` Hz as those of SAMPLE_RATE, float64 (M), nowhere louder than before, which a filter alone would make them."""
+    from scipy.signal import resample_poly
+
+    common, loudest = math.gcd(rate, SAMPLE_RATE), np.abs(samples.astype(np.float64)).max()
+    return resample_poly(samples.astype(np.float64), SAMPLE_RATE // common, rate // common).clip(-loudest, loudest)
+
+
+def one_second(samples: np.ndarray, rate: int) -> np.ndarray:
+    """A recording of 16 bits, int16 (N) of `rate` Hz, as int16 (M) of SAMPLE_RATE, with M up to CLIP_SAMPLES.
+
+    Of what is longer, the second with the most energy: a word is in it, silence and a breath before or after are not.
+    """
+    if rate != SAMPLE_RATE:
+        samples = np.rint(resample(samples, rate)).clip(-FULL_SCALE, FULL_SCALE - 1).astype(np.int16)
+    if len(samples) <= CLIP_SAMPLES:
+        return samples
+    energy = np.concatenate([[0], np.cumsum(samples.astype(np.int64) ** 2)])
+    start = int((energy[CLIP_SAMPLES:] - energy[:-CLIP_SAMPLES]).argmax())
+    return samples[start : start + CLIP_SAMPLES]
 
 
 def convert_wav(content: bytes) -> tuple[np.ndarray, str]:
@@ -67,11 +90,7 @@ def convert_wav(content: bytes) -> tuple[np.ndarray, str]:
         raise WindtunnelError(f"the recording lasts {length / rate:g} s, not up to 1 s: record one word, or cut it out")
     mixed = samples.mean(axis=1)
     if rate != SAMPLE_RATE:
-        from scipy.signal import resample_poly
-
-        common = math.gcd(rate, SAMPLE_RATE)
-        loudest = np.abs(mixed).max()  # which a filter goes beyond
-        mixed = resample_poly(mixed, SAMPLE_RATE // common, rate // common)[:CLIP_SAMPLES].clip(-loudest, loudest)
+        mixed = resample(mixed, rate)[:CLIP_SAMPLES]
     said = f"the recording has {rate} Hz and {channels} channels: it is converted to {SAMPLE_RATE} Hz and one"
     return mixed.astype(np.float32), said if (rate, channels) != (SAMPLE_RATE, 1) else ""
 

@@ -175,5 +175,5 @@ def test_nowhere_to_write_is_said(few: Entries, project: Path) -> None:
 
 
 def test_an_unknown_name_is_answered_with_the_known_ones() -> None:
-    with pytest.raises(WindtunnelError, match="data set 'mnist' is unknown: choose mini_speech_commands, demonstration or auto"):
+    with pytest.raises(WindtunnelError, match="data set 'mnist' is unknown: choose mini_speech_commands, demonstration, "):
         locate_recordings("mnist")

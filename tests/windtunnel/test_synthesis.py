@@ -16,8 +16,8 @@ def rendered(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """The demonstration set, rendered twice: by one of two that begin at once, and then, in another second, once more."""
     files = [tmp_path_factory.mktemp("render") / "data" / "demonstration.zip" for _ in range(2)]
     with ThreadPoolExecutor() as pool:
-        list(pool.map(render, [files[0], files[0]]))
-    render(files[1])
+        list(pool.map(render, [files[0], files[0]], [WORDS, WORDS]))
+    render(files[1], WORDS)
     return files
 
 
@@ -62,12 +62,12 @@ def test_no_voice_is_another_one(demonstration: Recordings) -> None:
 def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "data").touch()
     with pytest.raises(DownloadError, match=r"data.* cannot be written"):
-        render(tmp_path / "data" / "demonstration.zip")
+        render(tmp_path / "data" / "demonstration.zip", WORDS)
 
 
 def test_a_missing_synthesiser_is_named_with_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "espeakng_loader.py").write_text("raise ModuleNotFoundError('No module named espeakng_loader')")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     with pytest.raises(WindtunnelError, match=r"espeak-ng cannot speak \(ModuleNotFoundError: .*: pip install --force-reinstall espeakng"):
-        render(tmp_path / "demonstration.zip")
+        render(tmp_path / "demonstration.zip", WORDS)
     assert not (tmp_path / "demonstration.zip").exists()

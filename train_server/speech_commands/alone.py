@@ -14,18 +14,23 @@ from train_server.speech_commands.conditions import draw
 from train_server.train import run_trainer
 from windtunnel.process import die_with_parent
 from windtunnel.program import run_program
-from windtunnel.recordings import RECORDINGS, locate_recordings
+from windtunnel.recordings import locate_recordings, place_of, source_of
 from windtunnel.run import Run
 
 
 def main(
     run: Annotated[Path, typer.Option(help="The run's directory.")],
-    data: Annotated[Path | None, typer.Option(help="A folder with mini_speech_commands, zipped or not; else it is looked for.")] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="A zip or folder of recordings with a manifest, or a folder with mini_speech_commands.")
+    ] = None,
 ) -> None:
     """Draw the conditions and train."""
     die_with_parent()
-    name = "mini_speech_commands"
-    recordings = locate_recordings("auto", print) if data is None else RECORDINGS[name].read(name, data)
+    if data is None:
+        recordings = locate_recordings("auto", print)
+    else:
+        name, directory = place_of(data)
+        recordings = source_of(name).read(name, directory)
     here = Run(run)
     draw(here, recordings, tune=True)
     run_trainer("pytorch", here.spec_file, recordings.directory, here.conditions, here.version("pytorch"))

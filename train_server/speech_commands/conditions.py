@@ -25,7 +25,7 @@ from windtunnel.recordings import Recordings, locate_recordings
 from windtunnel.run import Run
 from windtunnel.settings import load_settings
 from windtunnel.spec import SpeechSpec, first_problem
-from windtunnel.speech import SPEECH_COMMANDS
+from windtunnel.speech import SPEECH_COMMANDS, read_recognizer
 from windtunnel.tracking import client, reachable
 
 FRESH = {"epochs": 50, "learning_rate": 0.004}
@@ -73,6 +73,23 @@ def write_conditions(run: Run, spec: SpeechSpec, data: Recordings, suggestions: 
     partial.rename(run.conditions)
 
 
+def check_vocabulary(run: Run, data: Recordings) -> None:
+    """A server has one vocabulary: its clients rely on it, and accuracies on different words cannot be compared.
+
+    Raises:
+        WindtunnelError: the champion knows other words than the recordings.
+    """
+    if not run.champion.exists():
+        return
+    known = read_recognizer(run.champion).labels
+    if known != data.words:
+        raise WindtunnelError(
+            f"{data.name} has the words {', '.join(data.words)}, but the champion knows {', '.join(known)}: a server has one vocabulary. "
+            "Train with recordings of the champion's words, or start another server for these: a platform with a WINDTUNNEL_HOME of its "
+            "own, or dlserver with a StateFile, TrainingUploadPath and NewModelsPath of its own"
+        )
+
+
 def draw(run: Run, data: Recordings, tune: bool, **fields: Any) -> SpeechSpec:
     """Write the spec and the conditions of a run whose suggestions, and whose champion, if there is one, are in its directory.
 
@@ -83,10 +100,11 @@ def draw(run: Run, data: Recordings, tune: bool, **fields: Any) -> SpeechSpec:
         fields: of the spec, where they are not to be the usual ones.
 
     Raises:
-        WindtunnelError: the suggestions are missing, or this cannot be trained.
+        WindtunnelError: the suggestions are missing, the champion knows other words, or this cannot be trained.
     """
     if not run.suggestions.exists():
         raise WindtunnelError(f"{run.suggestions} is missing: run the task `claim` first")
+    check_vocabulary(run, data)
     suggestions, digests = new_suggestions(run, data)
     weights = run.champion / "weights.safetensors"
     # the champion's network may be another than today's, from before a change of the code: then there is nothing to start from
@@ -94,6 +112,7 @@ def draw(run: Run, data: Recordings, tune: bool, **fields: Any) -> SpeechSpec:
     try:
         spec = SpeechSpec.model_validate({
             "dataset": data.name,
+            "words": data.words,
             "samples": len(data.split("train")[1]) + len(digests),
             **(TUNING if tuning else FRESH),
             "suggestions": digests,
@@ -112,7 +131,7 @@ def main(
     run: Annotated[Path, typer.Option(help="The run's directory.")],
     dag_id: Annotated[str, typer.Option(help="The DAG that this run is one of.")],
     run_id: Annotated[str, typer.Option(help="Airflow's name of the run.")],
-    dataset: Annotated[str, typer.Option(help="mini_speech_commands, demonstration or auto.")] = "auto",
+    dataset: Annotated[str, typer.Option(help="The name of a data set of recordings, or auto.")] = "auto",
     tune: Annotated[bool, typer.Option(help="Start from the champion's weights, if there is one.")] = True,
     epochs: Annotated[str, typer.Option(help="Passes through the clips, or auto.")] = "auto",
     batch_size: int = 64,

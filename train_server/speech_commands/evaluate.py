@@ -13,10 +13,10 @@ import typer
 from mlflow.entities import Metric
 from rich.table import Table
 
-from windtunnel.clips import FULL_SCALE, WORDS
+from windtunnel.clips import FULL_SCALE
 from windtunnel.files import write_atomically, write_json
 from windtunnel.program import run_program
-from windtunnel.recordings import locate_recordings, part_of
+from windtunnel.recordings import locate_recordings
 from windtunnel.run import Run
 from windtunnel.settings import load_settings
 from windtunnel.speech import read_recognizer
@@ -28,7 +28,7 @@ BATCH = 256
 
 
 def listener(version: Path) -> Callable[[np.ndarray], np.ndarray]:
-    """The version in a directory: clips, float32 (N,16000) in -1..1 → the probability of each word, float32 (N,8)."""
+    """The version in a directory: clips, float32 (N,16000) in -1..1 → the probability of each word, float32 (N,K)."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     session = onnxruntime.InferenceSession(version / "model.onnx", options, providers=["CPUExecutionProvider"])
@@ -49,19 +49,20 @@ def evaluate(version: Path, clips: np.ndarray, labels: np.ndarray) -> dict[str, 
         labels: uint8 (N).
 
     Returns:
-        Shares are 0..1; `confusion` is (8,8), a row a word that was said. `rejected_words` is the share of right answers that are too
+        Shares are 0..1; `confusion` is (K,K), a row a word that was said. `rejected_words` is the share of right answers that are too
         uncertain, `rejected_unknown` that of clips played backwards.
     """
     audio, hear = clips.astype(np.float32) / FULL_SCALE, listener(version)
     answers = {gain: hear((audio * np.float32(gain)).clip(-1, 1)) for gain in GAINS}
     said, found = answers[1.0], answers[1.0].argmax(1)
-    confusion = np.zeros((len(WORDS), len(WORDS)), int)
+    facts = read_recognizer(version)
+    words, limit = facts.labels, facts.reject_below
+    confusion = np.zeros((len(words), len(words)), int)
     np.add.at(confusion, (labels, found), 1)
-    limit = read_recognizer(version).reject_below
     right = found == labels
     return {
         "accuracy": {f"{gain:g}": float((answer.argmax(1) == labels).mean()) for gain, answer in answers.items()},
-        "recall": {word: float(right[labels == label].mean()) for label, word in enumerate(WORDS) if (labels == label).any()},
+        "recall": {word: float(right[labels == label].mean()) for label, word in enumerate(words) if (labels == label).any()},
         "confusion": confusion.tolist(),
         "reject_below": limit,
         "rejected_words": float((said.max(1)[right] < limit).mean()),
@@ -92,7 +93,8 @@ def main(run: Annotated[Path, typer.Option(help="The run's directory.")]) -> Non
     result: dict[str, Any] = {
         "dataset": recordings.name,
         "clips": len(clips),
-        "speakers": len({speaker for speaker in recordings.speakers if part_of(speaker) == "test"}),
+        "speakers": recordings.speakers_of("test"),
+        "words": recordings.words,
         "versions": [{"name": name} | evaluate(each, clips, labels) for name, each in directories.items() if each.exists()],
     }
     text = render(tabulate(result))

@@ -6,7 +6,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from train_server.speech_commands.features import LogMel
-from windtunnel.clips import WORDS
 
 
 def _layer(inputs: int, outputs: int, kernel: int | tuple[int, int], **options: int | tuple[int, int]) -> list[nn.Module]:
@@ -14,17 +13,17 @@ def _layer(inputs: int, outputs: int, kernel: int | tuple[int, int], **options: 
 
 
 class DSCNN(nn.Sequential):
-    """Log-mel features (N,40,79) → logits (N,8), by depthwise separable convolutions.
+    """Log-mel features (N,40,79) → logits (N,K), by depthwise separable convolutions.
 
     After DS-CNN of Zhang et al., "Hello Edge: Keyword Spotting on Microcontrollers" (arXiv 1711.07128).
     """
 
-    def __init__(self, width: int = 96, blocks: int = 5) -> None:
+    def __init__(self, classes: int, width: int = 96, blocks: int = 5) -> None:
         layers = _layer(1, width, (9, 5), stride=2, padding=(4, 2))
         for block in range(blocks):
             layers += _layer(width, width, 3, stride=1 if block else 2, padding=1, groups=width)
             layers += _layer(width, width, 1)
-        head = (nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(0.2), nn.Linear(width, len(WORDS)))
+        head = (nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(0.2), nn.Linear(width, classes))
         super().__init__(nn.Unflatten(1, (1, -1)), *layers, *head)
 
 
@@ -57,25 +56,25 @@ class Spectrogram(nn.Module):
 
 
 class Tutorial(nn.Sequential):
-    """Spectrograms (N,1,32,32) → logits (N,8): the network of TensorFlow's tutorial.
+    """Spectrograms (N,1,32,32) → logits (N,K): the network of TensorFlow's tutorial.
 
     https://www.tensorflow.org/tutorials/audio/simple_audio
     """
 
-    def __init__(self) -> None:
+    def __init__(self, classes: int) -> None:
         super().__init__(
             nn.BatchNorm2d(1, affine=False),  # the tutorial normalises by the training set's mean and variance
             *(nn.Conv2d(1, 32, 3), nn.ReLU(), nn.Conv2d(32, 64, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Dropout(0.25), nn.Flatten()),
-            *(nn.Linear(64 * 14 * 14, 128), nn.ReLU(), nn.Dropout(0.5), nn.Linear(128, len(WORDS))),
+            *(nn.Linear(64 * 14 * 14, 128), nn.ReLU(), nn.Dropout(0.5), nn.Linear(128, classes)),
         )
 
 
 NETWORKS = {"ds_cnn": (LogMel, DSCNN), "tutorial": (Spectrogram, Tutorial)}
-"""Features and classifier of each network."""
+"""Features and classifier of each network; the classifier is made for K words."""
 
 
 class Served(nn.Module):
-    """What is exported. `audio`, float32 (N,16000) in -1..1 → `logits` and `probabilities` (N,8)."""
+    """What is exported. `audio`, float32 (N,16000) in -1..1 → `logits` and `probabilities` (N,K)."""
 
     def __init__(self, features: nn.Module, classifier: nn.Module) -> None:
         super().__init__()

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from train_server.plots import COLOURS, OTHER, Plot
-from windtunnel.clips import CLIP_SAMPLES, FULL_SCALE, SAMPLE_RATE, WORDS
+from windtunnel.clips import CLIP_SAMPLES, FULL_SCALE, SAMPLE_RATE
 
 KINDS = (COLOURS["libtorch"], COLOURS["pytorch"], "#999999")  # of clips: heard right, heard wrong, no command
 SHADES = ("#999999", OTHER, COLOURS["libtorch"])  # of the tutorial's network, before, after
@@ -25,7 +25,7 @@ def plots(evaluation: dict[str, Any], version: Path) -> list[Plot]:
         evaluation: as `evaluate.main` writes it.
         version: the new version's directory.
     """
-    versions = evaluation["versions"]
+    versions, words = evaluation["versions"], evaluation["words"]
     confusion = np.array(versions[-1]["confusion"])
     lines = [json.loads(line) for line in (version / "metrics.jsonl").read_text().splitlines()]
 
@@ -46,8 +46,8 @@ def plots(evaluation: dict[str, Any], version: Path) -> list[Plot]:
         shares = confusion / np.maximum(1, confusion.sum(axis=1, keepdims=True))
         axes.imshow(shares, cmap="Blues", vmin=0, vmax=1, aspect="auto")
         axes.grid(False)
-        axes.set_xticks(range(len(WORDS)), WORDS)
-        axes.set_yticks(range(len(WORDS)), WORDS)
+        axes.set_xticks(range(len(words)), words)
+        axes.set_yticks(range(len(words)), words)
         axes.set(xlabel="heard", ylabel="said")
         for (row, column), count in np.ndenumerate(confusion):
             if count:

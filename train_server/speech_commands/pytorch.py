@@ -30,10 +30,10 @@ from train_server.version import (
     verify_golden,
     write_manifest,
 )
-from windtunnel.clips import CLIP_SAMPLES, FULL_SCALE, WORDS
+from windtunnel.clips import CLIP_SAMPLES, FULL_SCALE
 from windtunnel.errors import WindtunnelError
 from windtunnel.files import sha256, write_json
-from windtunnel.recordings import RECORDINGS, Recordings
+from windtunnel.recordings import Recordings, source_of
 from windtunnel.spec import SpeechSpec, load_any_spec
 from windtunnel.speech import Recognizer
 
@@ -65,7 +65,8 @@ def train(spec_file: Path, data: Path, conditions: Path, out: Path) -> None:
         torch.manual_seed(spec.seed)
         training, validation, test = (as_part(*recordings.split(name)) for name in ("train", "validation", "test"))
         training = Part(*(torch.cat(both) for both in zip(training, suggestions, strict=True)))
-        features, classifier = (make() for make in NETWORKS[spec.network])
+        make_features, make_classifier = NETWORKS[spec.network]
+        features, classifier = make_features(), make_classifier(len(spec.words))
         classifier.load_state_dict(initial or classifier.state_dict())
         setup_seconds = time.time() - psutil.Process().create_time()
         report_start(spec, f"{spec.network} in PyTorch {version('torch')}")
@@ -84,7 +85,7 @@ def train(spec_file: Path, data: Path, conditions: Path, out: Path) -> None:
         save(served, directory / "model.onnx")
         save_file({name: values.numpy() for name, values in average.module.state_dict().items()}, directory / "weights.safetensors")
         answered = predict(served, validation.clips)
-        facts = Recognizer(reject_below=threshold(answered, validation.labels))
+        facts = Recognizer(labels=spec.words, reject_below=threshold(answered, validation.labels))
         write_json(directory / "recognizer.json", facts.model_dump())
         audible = test.clips[test.clips.square().mean(1).sqrt() > AUDIBLE]
         audio = audible[:: max(1, len(audible) // GOLDEN)][:GOLDEN].contiguous()  # safetensors writes views wrong
@@ -106,7 +107,7 @@ def read_conditions(spec: SpeechSpec, data: Path, directory: Path) -> tuple[Reco
         for name, digest in index["files"].items():
             if (found := sha256(directory / name)) != digest:
                 raise WindtunnelError(f"{directory / name} has SHA-256 {found}, conditions.json wants {digest}: draw the conditions again")
-        recordings = RECORDINGS[spec.dataset].read(spec.dataset, data)
+        recordings = source_of(spec.dataset).read(spec.dataset, data)
         if recordings.fingerprint != index["dataset"]["fingerprint"]:
             raise WindtunnelError(f"{data} holds other recordings than those that conditions.json names: draw the conditions again")
         suggestions = load_file(directory / "suggestions.safetensors")
@@ -170,10 +171,11 @@ class Trainer:
         clips = torch.cat([clips, unknown(clips[:outliers], self.generator)])
         with torch.no_grad():
             features = mask(self.features(augment(clips, self.generator)), self.generator)
-        targets = F.one_hot(labels, len(WORDS)) * (1 - SMOOTHING) + SMOOTHING / len(WORDS)
+        words = len(self.spec.words)
+        targets = F.one_hot(labels, words) * (1 - SMOOTHING) + SMOOTHING / words
         part, others = self.random.beta(MIXUP, MIXUP), torch.randperm(count, generator=self.generator)
         mixed = part * features[:count] + (1 - part) * features[:count][others]
-        targets = torch.cat([part * targets + (1 - part) * targets[others], torch.full((outliers, len(WORDS)), 1 / len(WORDS))])
+        targets = torch.cat([part * targets + (1 - part) * targets[others], torch.full((outliers, words), 1 / words)])
         return F.cross_entropy(self.classifier(torch.cat([mixed, features[count:]])), targets)
 
 
@@ -184,7 +186,7 @@ def moving_average(average: Tensor, now: Tensor, steps: Tensor | int) -> Tensor:
 
 @torch.inference_mode()
 def predict(served: nn.Module, clips: Tensor) -> Tensors:
-    """`logits` and `probabilities`, float32 (N,8), of clips (N,16000)."""
+    """`logits` and `probabilities`, float32 (N,K), of clips (N,16000)."""
     outputs = [served(batch) for batch in clips.split(256)]
     return {name: torch.cat(values).numpy() for name, values in zip(("logits", "probabilities"), zip(*outputs, strict=True), strict=True)}
 
