@@ -10,8 +10,6 @@ turned away for another reason says nothing of it: the run gives it back, and fa
 
 import json
 import sys
-from collections import Counter, defaultdict
-from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -19,27 +17,17 @@ import numpy as np
 import typer
 from safetensors.numpy import save
 
+from serving.speech.checks import check, doubts, read, record
 from serving.speech.config import Config
 from serving.speech.journal import Journal, Suggestion, open_journal
-from serving.speech.model import BATCH, Recognizer
+from serving.speech.model import Recognizer
 from serving.speech.models import read_wanted
-from serving.speech.silence import SHORTEST, is_silence
-from windtunnel.clips import CLIP_SAMPLES, SAMPLE_RATE, WORDS, as_clip
+from windtunnel.clips import WORDS
 from windtunnel.errors import WindtunnelError
 from windtunnel.files import write_atomically, write_json
 from windtunnel.program import run_app
 from windtunnel.run import SKIPPED, Run
 from windtunnel.settings import load_settings
-from windtunnel.wav import read_wav
-
-SURE = 0.7
-"""A suggestion is rejected where the champion gives another word this probability at least. What it is less sure of is what it has to
-learn. Of words of unseen speakers that a model trained on mini_speech_commands hears right it is so sure of 5 in 6; of those it hears
-wrong, of none.
-"""
-
-MANY = 8
-"""Of who suggests so many, more than half of them other words to the champion, all are rejected: the rest will be as wrong."""
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 Directory = Annotated[Path, typer.Option(help="The run's directory.")]
@@ -55,55 +43,6 @@ def champion(config: Config) -> Recognizer | None:
     return None if number is None else Recognizer(config.models / str(number), number)
 
 
-def read(suggestions: list[Suggestion]) -> tuple[np.ndarray, list[int]]:
-    """Their clips, int16 (N,16000), zeros after what is shorter, and how many samples each has: none where it was taken back meanwhile."""
-    clips, lengths = np.zeros((len(suggestions), CLIP_SAMPLES), np.int16), [0] * len(suggestions)
-    for row, each in enumerate(suggestions):
-        with suppress(FileNotFoundError):
-            samples = read_wav(each.file.read_bytes())
-            lengths[row] = len(samples)
-            clips[row, : len(samples)] = samples
-    return clips, lengths
-
-
-def check(suggestions: list[Suggestion], clips: np.ndarray, lengths: list[int], recognizer: Recognizer | None) -> dict[int, str]:
-    """The reasons of those suggestions that are not to be trained with, by id; `clips` and `lengths` are those of `read`."""
-    reasons: dict[int, str] = {}
-    labels = defaultdict(set)
-    for each, clip, length in zip(suggestions, clips, lengths, strict=True):
-        if not length:
-            reasons[each.id] = "taken back meanwhile"
-            continue
-        labels[each.digest].add(each.label)
-        if length < SHORTEST:
-            reasons[each.id] = f"too short: {length / SAMPLE_RATE:.2f} s, a word takes {SHORTEST / SAMPLE_RATE:g} s at least"
-        elif is_silence(as_clip(clip[:length])):
-            reasons[each.id] = "silence"
-    for each in suggestions:
-        if len(labels[each.digest]) > 1:
-            words = " and ".join(WORDS[label] for label in sorted(labels[each.digest]))
-            reasons.setdefault(each.id, f"the same clip was suggested as {words}")
-    return (disagreements(suggestions, clips, recognizer) if recognizer is not None else {}) | reasons
-
-
-def disagreements(suggestions: list[Suggestion], clips: np.ndarray, recognizer: Recognizer) -> dict[int, str]:
-    """The reasons of those suggestions that are other words to a version, and of those whose sender is not believed, by id."""
-    reasons: dict[int, str] = {}
-    hears = f"disagreement: version {recognizer.number} hears"
-    for start in range(0, len(clips), BATCH):
-        batch = np.stack([as_clip(clip) for clip in clips[start : start + BATCH]])
-        for each, probabilities in zip(suggestions[start : start + BATCH], recognizer(batch)[1], strict=True):
-            best = int(probabilities.argmax())
-            if best != each.label and probabilities[best] >= SURE:
-                reasons[each.id] = f"{hears} {WORDS[best]} with probability {probabilities[best]:.2f}"
-    sent = Counter(each.peer for each in suggestions)
-    wrong = Counter(each.peer for each in suggestions if each.id in reasons)
-    for each in suggestions:
-        if each.peer and sent[each.peer] >= MANY and 2 * wrong[each.peer] > sent[each.peer]:
-            reasons.setdefault(each.id, f"{hears} other words in {wrong[each.peer]} of the {sent[each.peer]} suggestions of {each.peer}")
-    return reasons
-
-
 def take(journal: Journal, recognizer: Recognizer | None, run: Run) -> dict[int, str]:
     """Claim all suggestions that wait for a run, and write those that pass the checks, with those of earlier runs, into its directory.
 
@@ -114,7 +53,9 @@ def take(journal: Journal, recognizer: Recognizer | None, run: Run) -> dict[int,
         journal.release(str(cut_off))
     claimed, trained = journal.claim(run.name), [each for each in journal.list(state="trained") if each.file.exists()]
     clips, lengths = read(claimed)
-    reasons = check(claimed, clips, lengths, recognizer)
+    reasons = check(claimed, clips, lengths)
+    if recognizer is not None:
+        reasons = doubts(claimed, clips, lengths, record(journal, claimed), recognizer) | reasons
     before, _ = read(trained)
     new = [row for row, each in enumerate(claimed) if each.id not in reasons]
     accepted = [*trained, *(claimed[row] for row in new)]

@@ -12,6 +12,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from windtunnel.errors import WindtunnelError
 from windtunnel.secrets import USER, password_file
 from windtunnel.settings import Settings
+from windtunnel.speech import Share
 
 DAG = "speech_commands"
 CONCURRENT = 1200
@@ -56,6 +57,7 @@ class Config(BaseModel):
         models: where published versions are, and `models.json`.
         model: the version that answers while nothing is published.
         samples_before_train: new suggestions after which a retraining is asked for.
+        reject_below: below which probability a clip is no command; if empty, each version's own.
         suggestions_per_hour: how many are taken of one peer within an hour.
         upload_megabytes: disk space for suggestions, and as much for inference audio.
         keep_days: how long rejected suggestions and inference audio are kept; for ever, if the key is not there.
@@ -81,6 +83,7 @@ class Config(BaseModel):
     models: File = Field(validation_alias="DLServer.NewModelsPath")
     model: Annotated[File | None, Empty] = Field(validation_alias="DLServer.ModelPath")
     samples_before_train: PositiveInt = Field(validation_alias="DLServer.SamplesBeforeTrain")
+    reject_below: Annotated[Share | None, Empty] = Field(default=None, validation_alias="DLServer.RejectBelow")
     suggestions_per_hour: PositiveInt = Field(default=1000, validation_alias="DLServer.SuggestionsPerPeerPerHour")
     upload_megabytes: PositiveInt = Field(default=1024, validation_alias="DLServer.UploadMegabytes")
     keep_days: Annotated[PositiveInt | None, Empty] = Field(default=None, validation_alias="DLServer.KeepDays")

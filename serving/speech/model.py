@@ -37,12 +37,17 @@ class Recognizer:
         """
         self.number, self.directory = number, directory
         verify_version(directory)
-        self.reject_below = read_recognizer(directory).reject_below
+        facts = read_recognizer(directory)
+        self.reject_below, self.operating_points = facts.reject_below, facts.operating_points
         self._session = _session(directory / "model.onnx")
         self._check_golden(directory / "golden.safetensors")
 
     def __call__(self, clips: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Logits and probabilities, float32 (N,8), of clips, float32 (N,16000) in -1..1."""
+        """Logits and probabilities, float32 (N,8), of clips, float32 (N,16000) in -1..1.
+
+        The probabilities are that the clip is the word; what they lack to 1 is that it is no command. The highest logit tells the word
+        that the clip is most like.
+        """
         logits, probabilities = self._session.run(OUTPUTS, {"audio": clips})
         return logits, probabilities
 

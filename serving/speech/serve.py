@@ -75,7 +75,7 @@ async def serve(config: Config) -> None:
         await models.start()
 
         calls = Calls(config.max_concurrent_rpcs, read_tokens(config.tokens) if config.tokens is not None else None, metrics)
-        ear = Ear(models, batcher, uploads)
+        ear = Ear(models, batcher, uploads, config.reject_below)
         server = grpc.aio.server(options=[("grpc.max_receive_message_length", MESSAGE_BYTES), ("grpc.so_reuseport", 0)])
         names = add_services(server, DLServer(calls, ear, suggestions), Speech(calls, ear, suggestions))
         status = health.aio.HealthServicer()

@@ -31,8 +31,9 @@ STATES = ("received", "claimed", "trained", "rejected", "undone")
 class Ear:
     """What both services hear with."""
 
-    def __init__(self, models: Models, batcher: Batcher, uploads: Uploads | None) -> None:
+    def __init__(self, models: Models, batcher: Batcher, uploads: Uploads | None, reject_below: float | None) -> None:
         self.models, self.batcher, self.uploads = models, batcher, uploads
+        self._reject_below = reject_below
 
     def recognizer(self, number: int = 0) -> Recognizer:
         """A loaded version, the champion with 0.
@@ -48,6 +49,10 @@ class Ear:
             why = "".join(f"; version {number} was refused: {reason}" for number, reason in self.models.refused.items())
             raise CallError(Code.UNAVAILABLE, f"there is no model yet: publish one, and ask again{why}")
         return self.models.champion
+
+    def reject_below(self, recognizer: Recognizer) -> float:
+        """Below which probability a version's answers are rejected: the configuration's word, or else the version's own."""
+        return recognizer.reject_below if self._reject_below is None else self._reject_below
 
     async def hear(self, recognizer: Recognizer, clip: np.ndarray, context: Context, keep: bool = True) -> Heard:
         """What a version hears in a clip in -1..1, which is kept if inference audio is, and `keep`."""
@@ -109,6 +114,7 @@ class Speech(speech_pb2_grpc.SpeechServicer):
             raise CallError(Code.INVALID_ARGUMENT, "the request has both pcm and samples: send one of them")
         clip = _clip(_from_pcm(request.pcm) if request.pcm else np.array(request.samples, np.float32))
         recognizer = self._ear.recognizer(request.model_version)
+        limit = self._limit(request, recognizer)
         if is_silence(clip):
             return speech_pb2.RecognizeResponse(rejected=True, reason=SILENCE, model_version=recognizer.number)
         heard = await self._ear.hear(recognizer, clip, context)
@@ -116,7 +122,7 @@ class Speech(speech_pb2_grpc.SpeechServicer):
         for word, probability, logit in zip(WORDS, heard.probabilities.tolist(), heard.logits.tolist(), strict=True):
             response.scores.add(word=word, probability=probability, logit=logit)
         best = int(heard.probabilities.argmax())
-        if heard.probabilities[best] < recognizer.reject_below:
+        if heard.probabilities[best] < limit:
             response.rejected, response.reason = True, UNKNOWN
         else:
             response.label, response.word = LABELS[best], WORDS[best]
@@ -135,6 +141,7 @@ class Speech(speech_pb2_grpc.SpeechServicer):
                 Code.INVALID_ARGUMENT, f"a recording has 1 to {LONGEST_SECONDS * SAMPLE_RATE} samples; found {len(samples)}: cut it first"
             )
         recognizer = self._ear.recognizer(request.model_version)
+        limit = self._limit(request, recognizer)
         step = hop * SAMPLE_RATE // 1000
         starts = range(0, max(1, len(samples) - CLIP_SAMPLES + step), step)  # the last window is the first that reaches the end
         for place in range(0, len(starts), BATCH):
@@ -142,7 +149,7 @@ class Speech(speech_pb2_grpc.SpeechServicer):
             spoken = [(start, clip) for start, clip in clips if not is_silence(clip)]
             for (start, _), heard in zip(spoken, await self._hear_all(recognizer, [clip for _, clip in spoken], context), strict=True):
                 best = int(heard.probabilities.argmax())
-                if heard.probabilities[best] >= recognizer.reject_below:
+                if heard.probabilities[best] >= limit:
                     end = min(start + CLIP_SAMPLES, len(samples))
                     yield speech_pb2.Segment(
                         start_seconds=start / SAMPLE_RATE,
@@ -159,10 +166,14 @@ class Speech(speech_pb2_grpc.SpeechServicer):
 
     @unary
     async def GetModel(self, request: speech_pb2.GetModelRequest, context: Context) -> speech_pb2.GetModelResponse:
-        """Which versions answer, and which were refused."""
+        """Which versions answer, which were refused, and when the champion rejects."""
         models = self._ear.models
-        champion = models.champion.number if models.champion is not None else None
-        return speech_pb2.GetModelResponse(champion=champion, loaded=sorted(models.loaded), refused=models.refused)
+        response = speech_pb2.GetModelResponse(loaded=sorted(models.loaded), refused=models.refused)
+        if models.champion is not None:
+            response.champion, response.reject_below = models.champion.number, self._ear.reject_below(models.champion)
+            for point in models.champion.operating_points:
+                response.operating_points.add(**point.model_dump())
+        return response
 
     @unary
     async def ListSuggestions(self, request: speech_pb2.ListSuggestionsRequest, context: Context) -> speech_pb2.ListSuggestionsResponse:
@@ -179,6 +190,15 @@ class Speech(speech_pb2_grpc.SpeechServicer):
             raise CallError(Code.INVALID_ARGUMENT, "ids is empty: name the suggestions to take back, as ListSuggestions numbers them")
         undone = await self._suggestions.undo(request.ids, self.calls.peer(context))
         return speech_pb2.UndoSuggestionsResponse(suggestions=map(_suggestion, undone))
+
+    def _limit(self, request: speech_pb2.RecognizeRequest | speech_pb2.RecognizeLongRequest, recognizer: Recognizer) -> float:
+        """The probability below which an answer to the request is rejected."""
+        if not request.HasField("reject_below"):
+            return self._ear.reject_below(recognizer)
+        if not 0 <= request.reject_below <= 1:
+            found = f"reject_below is {request.reject_below:g}, which is no probability"
+            raise CallError(Code.INVALID_ARGUMENT, f"{found}: send 0 to 1, or nothing for the server's own")
+        return request.reject_below
 
     async def _hear_all(self, recognizer: Recognizer, clips: Sequence[np.ndarray], context: Context) -> list[Heard]:
         """What is heard in each clip; where one fails, nobody waits for the others."""

@@ -187,7 +187,7 @@ def test_suggestions_that_call_every_word_another_are_rejected_and_the_champion_
         poisoned = wait_for(lambda: suggestions(channel, "rejected"), RUN_PATIENCE)
         wait_for(lambda: any("There was nothing new to train with: the model stays as it is." in text for text in reports(platform)))
     assert len(poisoned) == ENOUGH
-    assert all(each.reason.startswith("disagreement: version 2 hears ") for each in poisoned)
+    assert all(each.reason.startswith(("version 2 hears ", "no command to version 2 (")) for each in poisoned)
     assert champion(channel) == 2
     assert len(asked(platform)) == 3  # one try, and none again
 

@@ -11,14 +11,16 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class RecognizeRequest(_message.Message):
-    __slots__ = ("pcm", "samples", "model_version")
+    __slots__ = ("pcm", "samples", "model_version", "reject_below")
     PCM_FIELD_NUMBER: _ClassVar[int]
     SAMPLES_FIELD_NUMBER: _ClassVar[int]
     MODEL_VERSION_FIELD_NUMBER: _ClassVar[int]
+    REJECT_BELOW_FIELD_NUMBER: _ClassVar[int]
     pcm: bytes
     samples: _containers.RepeatedScalarFieldContainer[float]
     model_version: int
-    def __init__(self, pcm: _Optional[bytes] = ..., samples: _Optional[_Iterable[float]] = ..., model_version: _Optional[int] = ...) -> None: ...
+    reject_below: float
+    def __init__(self, pcm: _Optional[bytes] = ..., samples: _Optional[_Iterable[float]] = ..., model_version: _Optional[int] = ..., reject_below: _Optional[float] = ...) -> None: ...
 
 class RecognizeResponse(_message.Message):
     __slots__ = ("rejected", "reason", "label", "word", "scores", "model_version")
@@ -47,14 +49,16 @@ class Score(_message.Message):
     def __init__(self, word: _Optional[str] = ..., probability: _Optional[float] = ..., logit: _Optional[float] = ...) -> None: ...
 
 class RecognizeLongRequest(_message.Message):
-    __slots__ = ("pcm", "hop_milliseconds", "model_version")
+    __slots__ = ("pcm", "hop_milliseconds", "model_version", "reject_below")
     PCM_FIELD_NUMBER: _ClassVar[int]
     HOP_MILLISECONDS_FIELD_NUMBER: _ClassVar[int]
     MODEL_VERSION_FIELD_NUMBER: _ClassVar[int]
+    REJECT_BELOW_FIELD_NUMBER: _ClassVar[int]
     pcm: bytes
     hop_milliseconds: int
     model_version: int
-    def __init__(self, pcm: _Optional[bytes] = ..., hop_milliseconds: _Optional[int] = ..., model_version: _Optional[int] = ...) -> None: ...
+    reject_below: float
+    def __init__(self, pcm: _Optional[bytes] = ..., hop_milliseconds: _Optional[int] = ..., model_version: _Optional[int] = ..., reject_below: _Optional[float] = ...) -> None: ...
 
 class Segment(_message.Message):
     __slots__ = ("start_seconds", "end_seconds", "word", "probability")
@@ -91,7 +95,7 @@ class GetModelRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class GetModelResponse(_message.Message):
-    __slots__ = ("champion", "loaded", "refused")
+    __slots__ = ("champion", "loaded", "refused", "reject_below", "operating_points")
     class RefusedEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -102,10 +106,24 @@ class GetModelResponse(_message.Message):
     CHAMPION_FIELD_NUMBER: _ClassVar[int]
     LOADED_FIELD_NUMBER: _ClassVar[int]
     REFUSED_FIELD_NUMBER: _ClassVar[int]
+    REJECT_BELOW_FIELD_NUMBER: _ClassVar[int]
+    OPERATING_POINTS_FIELD_NUMBER: _ClassVar[int]
     champion: int
     loaded: _containers.RepeatedScalarFieldContainer[int]
     refused: _containers.ScalarMap[int, str]
-    def __init__(self, champion: _Optional[int] = ..., loaded: _Optional[_Iterable[int]] = ..., refused: _Optional[_Mapping[int, str]] = ...) -> None: ...
+    reject_below: float
+    operating_points: _containers.RepeatedCompositeFieldContainer[OperatingPoint]
+    def __init__(self, champion: _Optional[int] = ..., loaded: _Optional[_Iterable[int]] = ..., refused: _Optional[_Mapping[int, str]] = ..., reject_below: _Optional[float] = ..., operating_points: _Optional[_Iterable[_Union[OperatingPoint, _Mapping]]] = ...) -> None: ...
+
+class OperatingPoint(_message.Message):
+    __slots__ = ("reject_below", "commands_lost", "others_rejected")
+    REJECT_BELOW_FIELD_NUMBER: _ClassVar[int]
+    COMMANDS_LOST_FIELD_NUMBER: _ClassVar[int]
+    OTHERS_REJECTED_FIELD_NUMBER: _ClassVar[int]
+    reject_below: float
+    commands_lost: float
+    others_rejected: float
+    def __init__(self, reject_below: _Optional[float] = ..., commands_lost: _Optional[float] = ..., others_rejected: _Optional[float] = ...) -> None: ...
 
 class Suggestion(_message.Message):
     __slots__ = ("id", "label", "state", "reason", "run", "received")

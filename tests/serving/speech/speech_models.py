@@ -1,6 +1,7 @@
 """Versions of a speech model that need no training: they tell eight tones apart, whatever their level, and know no other sound.
 
-The tone of word k has 500·(k+1) Hz. A version has a shift, by which its words are others than those of the tones.
+The tone of word k has 500·(k+1) Hz. A version has a shift, by which its words are others than those of the tones. One that is calibrated
+has operating points, and its probabilities leave a share for what is no command.
 """
 
 from datetime import UTC, datetime
@@ -17,6 +18,13 @@ from windtunnel.files import sha256, write_json
 from windtunnel.manifest import DataLineage, Environment, Manifest, Metrics
 from windtunnel.spec import SpeechSpec
 
+OPERATING_POINTS = [
+    {"reject_below": 0.3, "commands_lost": 0.01, "others_rejected": None},
+    {"reject_below": 0.8, "commands_lost": 0.05, "others_rejected": 0.75},
+]
+_NO_COMMAND = 4.0
+"""The logit of what is no command, in a version that is calibrated."""
+
 _TIME = np.arange(CLIP_SAMPLES) / SAMPLE_RATE
 _ANGLES = 2 * np.pi * 500 * np.arange(1, len(WORDS) + 1) * _TIME[:, None]
 
@@ -31,11 +39,12 @@ def noise(level: float = 0.3) -> np.ndarray:
     return (level * np.random.default_rng(5).uniform(-1, 1, CLIP_SAMPLES)).astype(np.float32)
 
 
-def write_version(directory: Path, shift: int = 0) -> Path:
+def write_version(directory: Path, shift: int = 0, calibrated: bool = False) -> Path:
     """A whole version, whose answer to the tone of word k is word k + shift."""
     directory.mkdir(parents=True)
-    onnx.save(_graph(shift), directory / "model.onnx")
-    write_json(directory / "recognizer.json", {"labels": WORDS, "sample_rate": SAMPLE_RATE, "samples": CLIP_SAMPLES, "reject_below": 0.6})
+    onnx.save(_graph(shift, calibrated), directory / "model.onnx")
+    facts = {"labels": WORDS, "sample_rate": SAMPLE_RATE, "samples": CLIP_SAMPLES, "reject_below": 0.6}
+    write_json(directory / "recognizer.json", facts | ({"operating_points": OPERATING_POINTS} if calibrated else {}))
     audio = np.stack([tone(number % 8, 0.01 * number + 0.01) for number in range(31)] + [noise()])
     audio = as_pcm(audio).astype(np.float32) / FULL_SCALE  # so that 16 bits carry it over the protocol unchanged
     session = onnxruntime.InferenceSession(directory / "model.onnx", providers=["CPUExecutionProvider"])
@@ -70,7 +79,7 @@ def _answers(audio: np.ndarray, shift: int) -> np.ndarray:
     return np.roll(10 * energy / power, shift, axis=1)
 
 
-def _graph(shift: int) -> onnx.ModelProto:
+def _graph(shift: int, calibrated: bool) -> onnx.ModelProto:
     """The same as a graph."""
     constants = {
         "cosines": np.cos(_ANGLES),
@@ -78,6 +87,7 @@ def _graph(shift: int) -> onnx.ModelProto:
         "half": np.array(CLIP_SAMPLES / 2),
         "least": np.array(1e-9),
         "scale": np.array(10.0),
+        "no_command": np.array(_NO_COMMAND),
         "words": np.roll(np.eye(len(WORDS)), shift, axis=1),
     }
     steps = [
@@ -93,11 +103,19 @@ def _graph(shift: int) -> onnx.ModelProto:
         ("Div", "energy power", "share"),
         ("Mul", "share scale", "scaled"),
         ("MatMul", "scaled words", "logits"),
-        ("Softmax", "logits", "probabilities"),
     ]
+    if calibrated:
+        steps += [
+            ("Pad", "logits pads no_command", "all_logits"),
+            ("Softmax", "all_logits", "all"),
+            ("Slice", "all first last axes", "probabilities"),
+        ]
+    else:
+        steps.append(("Softmax", "logits", "probabilities"))
     nodes = [helper.make_node(kind, inputs.split(), [output]) for kind, inputs, output in steps]
     tensors = [numpy_helper.from_array(value.astype(np.float32), name) for name, value in constants.items()]
-    tensors.append(numpy_helper.from_array(np.array([1]), "axes"))
+    places = {"axes": [1], "pads": [0, 0, 0, 1], "first": [0], "last": [len(WORDS)]}
+    tensors += [numpy_helper.from_array(np.array(value), name) for name, value in places.items()]
     inputs = [helper.make_tensor_value_info("audio", TensorProto.FLOAT, ["N", CLIP_SAMPLES])]
     outputs = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", len(WORDS)]) for name in ("logits", "probabilities")]
     graph = helper.make_graph(nodes, "tones", inputs, outputs, tensors)

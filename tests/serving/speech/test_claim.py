@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 
@@ -14,7 +15,7 @@ from serving.speech.journal import open_journal
 from serving.speech.models import MODELS
 from tests.serving.speech.speech_models import noise, tone, write_version
 from tests.waiting import PATIENCE
-from windtunnel.clips import as_clip, as_pcm
+from windtunnel.clips import WORDS, as_clip, as_pcm
 from windtunnel.files import write_json
 from windtunnel.run import SKIPPED, Run
 from windtunnel.settings import ROOT, Settings, run_directory
@@ -32,9 +33,19 @@ def journal(settings):
 
 @pytest.fixture
 def champion(settings):
-    """A version that is sure of every tone."""
+    """A version that is sure of every tone, and was trained before there were operating points: its probabilities have the sum 1."""
+    publish(settings, calibrated=False)
+
+
+@pytest.fixture
+def calibrated(settings):
+    """A version to which what is no tone is no command."""
+    publish(settings, calibrated=True)
+
+
+def publish(settings, calibrated):
     models = Config.of(settings).models
-    write_version(models / "3")
+    write_version(models / "3", calibrated=calibrated)
     write_json(models / MODELS, {"versions": [3], "champion": 3})
 
 
@@ -49,13 +60,24 @@ def program(settings, verb, run, *flags, status=0):
     return done.stdout + done.stderr
 
 
+def accepted(settings, name):
+    """Claim for a run: what it trains with, by id."""
+    program(settings, "claim", run_of(settings, name))
+    return [each["id"] for each in json.loads(run_of(settings, name).suggestions.read_text())["accepted"]]
+
+
+def reasons(settings, name):
+    return {each["id"]: each["reason"] for each in json.loads(run_of(settings, name).suggestions.read_text())["rejected"]}
+
+
 def states(journal):
     return {each.id: (each.state, each.reason) for each in journal.list()}
 
 
 def test_what_passes_the_checks_is_trained_with_and_the_rest_is_rejected_with_its_reason(settings, journal, champion):
     good = [journal.add(word, as_pcm(tone(word)), "ann") for word in (2, 5)]
-    unsure = journal.add(0, as_pcm(noise()), "ann")  # of no word is the champion sure here: there is something to learn
+    unsure = journal.add(0, as_pcm(tone(0, 0.1) + noise()), "ann")  # the champion is not sure here: there is something to learn
+    nothing = journal.add(0, as_pcm(noise()), "bob")
     wrong = journal.add(6, as_pcm(tone(1)), "bob")
     short = journal.add(1, as_pcm(tone(1)[:1600]), "bob")
     silent = journal.add(1, np.full(16_000, 3, np.int16), "bob")
@@ -63,12 +85,13 @@ def test_what_passes_the_checks_is_trained_with_and_the_rest_is_rejected_with_it
     run = run_of(settings)
 
     said = program(settings, "claim", run)
-    assert "8 suggestions claimed: 3 to train with, 5 rejected; 0 of earlier runs" in said
+    assert "9 suggestions claimed: 3 to train with, 6 rejected; 0 of earlier runs" in said
     taken = json.loads(run.suggestions.read_text())
     assert [each["id"] for each in taken["accepted"]] == [good[0].id, good[1].id, unsure.id]
     assert [each["word"] for each in taken["accepted"]] == ["left", "stop", "down"]
     reasons = {each["id"]: each["reason"] for each in taken["rejected"]}
-    assert reasons[wrong.id].startswith("disagreement: version 3 hears go with probability ")
+    assert reasons[wrong.id] == "version 3 hears go with probability 1.00"
+    assert reasons[nothing.id].startswith("no command to version 3 (probability 0.1")
     assert reasons[short.id] == "too short: 0.10 s, a word takes 0.2 s at least"
     assert reasons[silent.id] == "silence"
     assert {reasons[each.id] for each in twice} == {"the same clip was suggested as no and right"}
@@ -91,19 +114,44 @@ def test_what_passes_the_checks_is_trained_with_and_the_rest_is_rejected_with_it
     assert ([each["id"] for each in taken["accepted"]], taken["new"]) == ([good[0].id, unsure.id, new.id], 1)
 
 
-def test_nothing_is_believed_of_who_mostly_suggests_other_words_than_are_heard(settings, journal, champion):
-    clips = {level: [as_pcm(tone(word, level)) for word in range(8)] for level in (0.1, 0.2)}
-    poisoned = [journal.add((word + 1) % 8, clip, "bob") for word, clip in enumerate(clips[0.1])]
-    with_them = [journal.add(word, clip, "bob") for word, clip in enumerate(clips[0.2][:7])]
-    mostly_right = [journal.add(word, as_pcm(tone(word, 0.3)), "ann") for word in range(7)]
+def test_who_calls_words_others_is_refused_and_what_the_champion_hears_too_is_taken(settings, journal, champion):
+    poisoned = [journal.add((word + 1) % 8, as_pcm(tone(word, 0.1)), "bob") for word in range(8)]
+    plain = [journal.add(word, as_pcm(tone(word, 0.2)), "bob") for word in range(8)]
     slip = journal.add(3, as_pcm(tone(7)), "ann")
+    nobody = journal.add(4, as_pcm(tone(5)), "")
 
-    program(settings, "claim", run_of(settings))
-    taken = json.loads(run_of(settings).suggestions.read_text())
-    assert [each["id"] for each in taken["accepted"]] == [each.id for each in mostly_right]
-    reasons = {each["id"]: each["reason"] for each in taken["rejected"]}
-    assert set(reasons) == {each.id for each in (*poisoned, *with_them, slip)}
-    assert {reasons[each.id] for each in with_them} == {"disagreement: version 3 hears other words in 8 of the 15 suggestions of bob"}
+    assert accepted(settings, "a") == [each.id for each in plain]
+    for each, word in ((slip, "yes"), (nobody, "stop"), *((each, WORDS[word]) for word, each in enumerate(poisoned))):
+        assert reasons(settings, "a")[each.id] == f"version 3 hears {word} with probability 1.00"
+
+
+def test_what_the_champion_rejects_is_taken_of_who_has_been_right_and_of_no_other(settings, journal, calibrated):
+    right = [journal.add(number % 8, as_pcm(tone(number % 8, 0.1 + 0.01 * number)), "ann") for number in range(16)]
+    wrong = [journal.add(word, as_pcm(noise(0.1 + 0.01 * word)), "bob") for word in range(8)]
+    assert accepted(settings, "a") == [each.id for each in right]
+    assert reasons(settings, "a")[wrong[0].id] == 'no command to version 3 (probability 0.02 of "down")'
+    write_json(run_of(settings, "a").released("pytorch"), {})
+    program(settings, "settle", run_of(settings, "a"))
+
+    hard, fair = as_pcm(tone(2, 0.118) + noise()), as_pcm(tone(5, 0.16) + noise())
+    of_ann, of_bob = (journal.add(2, np.roll(hard, shift), peer) for shift, peer in enumerate(("ann", "bob")))
+    of_strangers = [journal.add(2, np.roll(hard, shift), f"peer {shift}") for shift in range(2, 50)]
+    fair_of_bob, fair_of_a_stranger = (journal.add(5, np.roll(fair, shift), peer) for shift, peer in enumerate(("bob", "cat")))
+    assert accepted(settings, "b")[len(right) :] == [of_ann.id, fair_of_a_stranger.id], "by what they suggested in the run before"
+    found = reasons(settings, "b")
+    assert {found[each.id] for each in (of_bob, *of_strangers)} == {'no command to version 3 (probability 0.10 of "left")'}
+    assert re.fullmatch(
+        r'no command to version 3 \(probability 0.2\d of "stop"\), and of what bob suggests \d+% is right', found[fair_of_bob.id]
+    )
+
+
+def test_noise_of_one_sender_is_refused_however_much_there_is(settings, journal, calibrated):
+    for number in range(100):
+        journal.add(number % 8, as_pcm(noise(0.1 + 0.001 * number)), "bob")
+    silent = journal.add(1, np.full(16_000, 3, np.int16), "ann")
+    assert accepted(settings, "a") == []
+    assert len(reasons(settings, "a")) == 101
+    assert reasons(settings, "a")[silent.id] == "silence"
 
 
 def test_a_version_that_is_worse_takes_its_suggestions_with_it(settings, journal):

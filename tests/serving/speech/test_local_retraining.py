@@ -6,8 +6,9 @@ import sys
 
 import pytest
 
-from serving.speech.claim import SURE, champion
+from serving.speech.claim import champion
 from serving.speech.config import read_config
+from serving.speech.evidence import STRANGER, believed
 from serving.speech.journal import open_journal
 from serving.speech.local import MARK, new_run
 from serving.speech.models import MODELS
@@ -56,17 +57,21 @@ def test_suggestions_alone_make_a_server_without_a_model_answer(server):
 
 
 def test_poison_that_passes_the_checks_is_rejected_with_the_version_it_made_worse(server):
-    """It is of many senders who know the champion: they choose clips that it is not sure of, and call each another word."""
+    """It is of many senders who know the champion: they choose clips that may be another word to it, and call them that."""
     server.stop()  # so that it does not retrain itself meanwhile
     config = read_config(server.folder / "server.ini")
     before, wanted = champion(config), (config.models / MODELS).read_bytes()
 
-    def unsure(number):
-        return before(as_clip(tone(number % 8, 5000 + number))[None])[1].max() < SURE
+    def other(number):
+        """Another word that a clip may be to the champion; None where it can be no other."""
+        heard = before(as_clip(tone(number % 8, 5000 + number))[None])[1][0]
+        heard[number % 8] = 0
+        return int(heard.argmax()) if believed(heard.max(), STRANGER) else None
 
     journal = open_journal(config)
-    for number in itertools.islice(filter(unsure, itertools.count()), POISONED):
-        journal.add((number + 3) % 8, tone(number % 8, 5000 + number), f"sender {number}")
+    poison = ((number, label) for number in itertools.count() if (label := other(number)) is not None)
+    for number, label in itertools.islice(poison, POISONED):
+        journal.add(label, tone(number % 8, 5000 + number), f"sender {number}")
 
     command = [sys.executable, "-m", "serving.speech.local"]
     done = subprocess.run(command, cwd=ROOT, input=config.model_dump_json(), capture_output=True, text=True, timeout=RUN_PATIENCE)

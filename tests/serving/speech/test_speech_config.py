@@ -21,6 +21,7 @@ def test_the_projects_own_files_are_read(name: str) -> None:
     assert config.infer_uploads is None
     assert config.airflow_url is None
     assert config.keep_days == KEEP_DAYS
+    assert config.reject_below is None
 
 
 def test_an_old_file_is_read_as_before(tmp_path: Path) -> None:
@@ -42,6 +43,8 @@ def test_an_old_file_is_read_as_before(tmp_path: Path) -> None:
         (("127.0.0.1:55221", "55221"), "[RPCServer] Endpoint = 55221: must be HOST:PORT, such as 0.0.0.0:55221"),
         (("[DLServer]", "KeyFile = key.pem\n[DLServer]"), "needs CertificateFile too"),
         (("[DLServer]", "[Retraining]\nAirflowURL = airflow:8080\n[DLServer]"), "[Retraining] AirflowURL = airflow:8080: "),
+        (("ModelPath =", "RejectBelow = 1.5\nModelPath ="), "[DLServer] RejectBelow = 1.5: "),
+        (("ModelPath =", "RejectBelow = nan\nModelPath ="), "[DLServer] RejectBelow = nan: "),
         (("[RPCServer]\n", ""), "is no INI file"),
     ],
 )

@@ -1,3 +1,4 @@
+import json
 import shutil
 from pathlib import Path
 
@@ -8,7 +9,7 @@ from safetensors.numpy import load_file, save_file
 
 from serving.speech.model import Recognizer
 from serving.speech.silence import SILENCE_DBFS, is_silence, loudness
-from tests.serving.speech.speech_models import noise, tone, write_manifest, write_version
+from tests.serving.speech.speech_models import OPERATING_POINTS, noise, tone, write_manifest, write_version
 from windtunnel.errors import WindtunnelError
 from windtunnel.files import write_json
 
@@ -31,6 +32,25 @@ def test_a_version_answers_as_trained(version: Path) -> None:
     assert logits.argmax(axis=1)[:2].tolist() == [2, 7]
     assert np.allclose(probabilities.sum(axis=1), 1, atol=1e-5)
     assert probabilities[2].max() < recognizer.reject_below < probabilities[0].max()
+
+
+def test_what_the_probabilities_lack_to_1_is_that_a_clip_is_no_command(tmp_path: Path) -> None:
+    recognizer = Recognizer(write_version(tmp_path / "calibrated", calibrated=True), 3)
+    logits, probabilities = recognizer(np.stack([tone(2), noise()]))
+    assert logits.argmax(axis=1)[0] == 2
+    assert probabilities[0].sum() > 0.99
+    assert probabilities[1].sum() < 0.2
+    assert [point.model_dump() for point in recognizer.operating_points] == OPERATING_POINTS
+
+
+def test_a_version_of_before_there_were_operating_points_has_none(version: Path) -> None:
+    assert Recognizer(version, 3).operating_points == ()
+
+
+def test_an_operating_point_that_is_none_is_refused(spoilt: Path) -> None:
+    facts = json.loads((spoilt / "recognizer.json").read_text())
+    write_json(spoilt / "recognizer.json", facts | {"operating_points": [{"reject_below": 1.5, "commands_lost": 0.01}]})
+    refused(spoilt, "operating_points")
 
 
 def test_versions_answer_differently(tmp_path: Path) -> None:
