@@ -8,7 +8,7 @@ enough suggestions wait.
 |---|---|
 | `claim` | claims the suggestions that wait, and checks them: what is too short, silent, contradictory, or plainly another word to the \
 champion is rejected, with the reason |
-| `conditions` | finds the recordings; takes the champion's weights to start from, or draws new ones |
+| `conditions` | finds the recordings, whose words must be the champion's; takes the champion's weights to start from, or draws new ones |
 | `train` | the model: its version goes into MLflow's registry, with its lineage |
 | `baseline` | with `baseline`: the network of TensorFlow's tutorial, to compare the model with |
 | `evaluate` | before, after and the tutorial's network side by side on the test speakers: as recorded, softer, louder |
@@ -38,7 +38,7 @@ PARAMS = {
         type="string",
         pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$",
         examples=["auto", "mini_speech_commands", "demonstration", "free_spoken_digits"],
-        description="auto: mini_speech_commands, else synthetic voices, for a demonstration. Or recordings with a manifest, by their name.",
+        description="auto: the champion's words; at first mini_speech_commands, else synthetic voices. Or recordings by name.",
     ),
     "suggestions_needed": Param(False, type="boolean", description="Skip the run if no new suggestion passes the checks."),
     "tune": Param(
@@ -67,7 +67,9 @@ with DAG(
     **COMMON,
 ):
     claim = program(
-        *("serving.speech.claim", "claim", *RUN, "{{ '--needed' if params.suggestions_needed else '--no-needed' }}"), task_id="claim"
+        *("serving.speech.claim", "claim", *RUN, "--dataset", "{{ params.dataset }}"),
+        "{{ '--needed' if params.suggestions_needed else '--no-needed' }}",
+        task_id="claim",
     )
     conditions = program(
         "train_server.speech_commands.conditions",

@@ -72,13 +72,11 @@ def predict(
     from windtunnel.settings import load_settings
 
     port = connect(server or server_of(name), load_settings())
-    words: tuple[str, ...] = ()
     read: Callable[[Path], Any]
     if port.name == "speech":
-        from windtunnel.clips import WORDS
         from windtunnel.wav import read_clip
 
-        words, read = WORDS, partial(read_clip, say=lambda line: print(line, file=sys.stderr))
+        read = partial(read_clip, say=lambda line: print(line, file=sys.stderr))
     else:
         from serving.images import read_images
 
@@ -86,12 +84,13 @@ def predict(
     answers = []
     for file in files:
         outputs = port.predict(name, read(file), version, "grpc" if grpc else port.protocols[0])
+        words = outputs.get("words")
         for index, (logits, probabilities) in enumerate(zip(outputs["logits"], outputs["probabilities"], strict=True)):
             answers.append(
                 {
                     "file": str(file),
                     "image": index,
-                    "label": words[logits.argmax()] if words else int(logits.argmax()),
+                    "label": int(logits.argmax()) if words is None else str(words[logits.argmax()]),
                     "probabilities": probabilities.tolist(),
                     "logits": logits.tolist(),
                 }

@@ -293,6 +293,27 @@ def source_of(name: str) -> Archive:
     return RECORDINGS.get(name) or Given(title=name, folders=(SPEECH,), file=f"{name}.zip")
 
 
+def vocabulary_of(name: str) -> tuple[str, ...]:
+    """The words of the recordings `name`, without a look at the recordings: the eight where nothing says others."""
+    source = sources_with(name).get(name)
+    if source is None:  # auto, or a name that is unknown, as whoever locates them will be told
+        return WORDS
+    directory = find(source)
+    return _words(source.manifest if directory is None else source.manifest_in(directory))
+
+
+def vocabulary_at(path: Path | None) -> tuple[str, ...]:
+    """The words of recordings that somebody names by a path, as `place_of` understands it; the eight with None."""
+    if path is None:
+        return WORDS
+    name, directory = place_of(path)
+    return _words(source_of(name).manifest_in(directory))
+
+
+def _words(manifest: RecordingsManifest | None) -> tuple[str, ...]:
+    return WORDS if manifest is None else manifest.vocabulary
+
+
 def place_of(path: Path) -> tuple[str, Path]:
     """The name of recordings that somebody names by a path, and the directory to read them from: a zip, a folder with a manifest, or else
     a folder with `mini_speech_commands.zip`, or with folders of its words."""

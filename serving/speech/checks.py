@@ -10,7 +10,7 @@ from serving.speech.evidence import STRANGER, believed, reliability
 from serving.speech.journal import Journal, Suggestion
 from serving.speech.model import BATCH, Recognizer
 from serving.speech.silence import SHORTEST, is_silence
-from windtunnel.clips import CLIP_SAMPLES, SAMPLE_RATE, WORDS, as_clip
+from windtunnel.clips import CLIP_SAMPLES, SAMPLE_RATE, as_clip
 from windtunnel.wav import read_wav
 
 REMEMBERED = 50
@@ -31,23 +31,30 @@ def read(suggestions: Sequence[Suggestion]) -> tuple[np.ndarray, list[int]]:
     return clips, lengths
 
 
-def check(suggestions: Sequence[Suggestion], clips: np.ndarray, lengths: Sequence[int]) -> dict[int, str]:
-    """The reasons of those suggestions that nobody could train with, by id; `clips` and `lengths` are those of `read`."""
+def check(suggestions: Sequence[Suggestion], clips: np.ndarray, lengths: Sequence[int], words: Sequence[str]) -> dict[int, str]:
+    """The reasons of those suggestions that nobody could train with, by id.
+
+    Args:
+        suggestions: those that wait.
+        clips, lengths: theirs, as `read` gives them.
+        words: the vocabulary.
+    """
     reasons: dict[int, str] = {}
-    labels = defaultdict(set)
+    said = defaultdict(set)
     for each, clip, length in zip(suggestions, clips, lengths, strict=True):
         if not length:
             reasons[each.id] = "taken back meanwhile"
             continue
-        labels[each.digest].add(each.label)
-        if length < SHORTEST:
+        said[each.digest].add(each.word)
+        if each.word not in words:
+            reasons[each.id] = f'"{each.word}" is no word of this server, which has {", ".join(words)}'
+        elif length < SHORTEST:
             reasons[each.id] = f"too short: {length / SAMPLE_RATE:.2f} s, a word takes {SHORTEST / SAMPLE_RATE:g} s at least"
         elif is_silence(as_clip(clip[:length])):
             reasons[each.id] = "silence"
     for each in suggestions:
-        if len(labels[each.digest]) > 1:
-            words = " and ".join(WORDS[label] for label in sorted(labels[each.digest]))
-            reasons.setdefault(each.id, f"the same clip was suggested as {words}")
+        if len(said[each.digest]) > 1:
+            reasons.setdefault(each.id, f"the same clip was suggested as {' and '.join(sorted(said[each.digest]))}")
     return reasons
 
 
@@ -73,19 +80,28 @@ def doubts(
         before: their senders' earlier ones.
         champion: the version users get.
     """
+    before = [each for each in before if each.word in champion.words]
     earlier, earlier_lengths = read(before)
     heard = np.concatenate([hear(champion, clips, lengths), hear(champion, earlier, earlier_lengths)])
-    own = heard[np.arange(len(heard)), [each.label for each in (*suggestions, *before)]]
-    # what was taken back meanwhile says nothing of its sender
-    senders = [each.peer if length else "" for each, length in zip((*suggestions, *before), (*lengths, *earlier_lengths), strict=True)]
+    own = np.array([_own(champion, row, each) for row, each in zip(heard, (*suggestions, *before), strict=True)])
+    # what was taken back meanwhile says nothing of its sender, nor does a word that is not of this vocabulary
+    senders = [
+        each.peer if length and each.word in champion.words else ""
+        for each, length in zip((*suggestions, *before), (*lengths, *earlier_lengths), strict=True)
+    ]
     shares = reliability(own, senders)
     refused = np.flatnonzero(~believed(own, shares)[: len(suggestions)])
     return {suggestions[row].id: reason(champion, heard[row], suggestions[row], shares[row]) for row in refused}
 
 
+def _own(champion: Recognizer, heard: np.ndarray, suggestion: Suggestion) -> float:
+    """The probability that a version gives the suggested word, of those of each word, (K)."""
+    return float(heard[champion.words.index(suggestion.word)]) if suggestion.word in champion.words else 0.0
+
+
 def hear(recognizer: Recognizer, clips: np.ndarray, lengths: Sequence[int]) -> np.ndarray:
-    """The probability of each word, float32 (N,8), in clips as `read` gives them; 0 for all where nothing can be heard."""
-    heard = np.zeros((len(clips), len(WORDS)), np.float32)
+    """The probability of each word, float32 (N,K), in clips as `read` gives them; 0 for all where nothing can be heard."""
+    heard = np.zeros((len(clips), len(recognizer.words)), np.float32)
     audio = [as_clip(clip) for clip in clips]
     audible = [row for row, clip in enumerate(audio) if lengths[row] >= SHORTEST and not is_silence(clip)]
     for start in range(0, len(audible), BATCH):
@@ -99,15 +115,15 @@ def reason(champion: Recognizer, heard: np.ndarray, suggestion: Suggestion, shar
 
     Args:
         champion: the version users get.
-        heard: the probability that it gives each word, (8).
+        heard: the probability that it gives each word, (K).
         suggestion: the suggestion.
         share: in how many of their suggestions its sender is right, 0..1.
     """
-    own, best = heard[suggestion.label], int(heard.argmax())
+    own, best = _own(champion, heard, suggestion), int(heard.argmax())
     if heard[best] < champion.reject_below:
-        why = f'no command to version {champion.number} (probability {own:.2f} of "{WORDS[suggestion.label]}")'
+        why = f'no command to version {champion.number} (probability {own:.2f} of "{suggestion.word}")'
     else:
-        why = f"version {champion.number} hears {WORDS[best]} with probability {heard[best]:.2f}"
+        why = f"version {champion.number} hears {champion.words[best]} with probability {heard[best]:.2f}"
     if believed(own, STRANGER):
         why += f", and of what {suggestion.peer} suggests {share:.0%} is right"
     return why

@@ -22,10 +22,10 @@ from serving.speech.config import Config
 from serving.speech.journal import Journal, Suggestion, open_journal
 from serving.speech.model import Recognizer
 from serving.speech.models import read_wanted
-from windtunnel.clips import WORDS
 from windtunnel.errors import WindtunnelError
 from windtunnel.files import write_atomically, write_json
 from windtunnel.program import run_app
+from windtunnel.recordings import vocabulary_of
 from windtunnel.run import SKIPPED, Run
 from windtunnel.settings import load_settings
 
@@ -43,23 +43,30 @@ def champion(config: Config) -> Recognizer | None:
     return None if number is None else Recognizer(config.models / str(number), number)
 
 
-def take(journal: Journal, recognizer: Recognizer | None, run: Run) -> dict[int, str]:
+def take(journal: Journal, recognizer: Recognizer | None, words: tuple[str, ...], run: Run) -> dict[int, str]:
     """Claim all suggestions that wait for a run, and write those that pass the checks, with those of earlier runs, into its directory.
+
+    Args:
+        journal: of the server.
+        recognizer: the champion, if there is one.
+        words: the champion's, or else those of the recordings that the run trains with.
+        run: the run.
 
     Returns:
         The reasons of those that did not, by id.
     """
     for cut_off in {each.run for each in journal.list(state="claimed")} - {run.name}:  # one run at a time: that one has ended
         journal.release(str(cut_off))
-    claimed, trained = journal.claim(run.name), [each for each in journal.list(state="trained") if each.file.exists()]
+    claimed, trained = journal.claim(run.name), journal.list(state="trained")
+    trained = [each for each in trained if each.word in words and each.file.exists()]
     clips, lengths = read(claimed)
-    reasons = check(claimed, clips, lengths)
+    reasons = check(claimed, clips, lengths, words)
     if recognizer is not None:
         reasons = doubts(claimed, clips, lengths, record(journal, claimed), recognizer) | reasons
     before, _ = read(trained)
     new = [row for row, each in enumerate(claimed) if each.id not in reasons]
     accepted = [*trained, *(claimed[row] for row in new)]
-    taken = {"clips": np.concatenate([before, clips[new]]), "labels": np.array([each.label for each in accepted], np.uint8)}
+    taken = {"clips": np.concatenate([before, clips[new]]), "labels": np.array([words.index(each.word) for each in accepted], np.uint8)}
     write_atomically(run.clips, save(taken))
     rejected = [{**_about(each), "reason": reasons[each.id]} for each in claimed if each.id in reasons]
     write_json(run.suggestions, {"accepted": [_about(each) for each in accepted], "new": len(new), "rejected": rejected})
@@ -86,12 +93,14 @@ def reject_all(journal: Journal, run: Run, reasons: dict[int, str], why: str) ->
 
 @app.command()
 def claim(
-    run: Directory, needed: Annotated[bool, typer.Option(help="Skip the run if there is nothing new to train with.")] = False
+    run: Directory,
+    needed: Annotated[bool, typer.Option(help="Skip the run if there is nothing new to train with.")] = False,
+    dataset: Annotated[str, typer.Option(help="What the run trains with besides: its words, where there is no champion yet.")] = "auto",
 ) -> None:
     """Claim all suggestions that wait, and check them."""
     here, config = Run(run), Config.of(load_settings())
-    journal = open_journal(config)
-    reasons = take(journal, champion(config), here)
+    journal, before = open_journal(config), champion(config)
+    reasons = take(journal, before, vocabulary_of(dataset) if before is None else before.words, here)
     if needed:
         skip_if_nothing_is_new(journal, here, reasons)
 
@@ -124,7 +133,7 @@ def _read(file: Path, without: dict[str, Any]) -> dict[str, Any]:
 
 def _about(each: Suggestion) -> dict[str, Any]:
     received = each.received.isoformat(timespec="seconds")
-    return {"id": each.id, "digest": each.digest, "word": WORDS[each.label], "peer": each.peer, "received": received}
+    return {"id": each.id, "digest": each.digest, "word": each.word, "peer": each.peer, "received": received}
 
 
 if __name__ == "__main__":

@@ -21,7 +21,6 @@ def suggestions(
     """List what users have suggested to the speech server; with --undo, take it back and retrain without it."""
     from serving.speech.config import Config
     from serving.speech.journal import open_journal
-    from windtunnel.clips import WORDS
     from windtunnel.settings import load_settings
 
     settings = load_settings()
@@ -42,7 +41,7 @@ def suggestions(
     rows = [
         {
             "id": each.id,
-            "word": WORDS[each.label],
+            "word": each.word,
             "state": each.state,
             "peer": each.peer,
             "received": each.received.isoformat(timespec="seconds"),

@@ -34,9 +34,10 @@ from pathlib import Path
 import numpy as np
 
 from serving.speech.config import Config
-from windtunnel.clips import WORDS
+from serving.speech.journal_schema import statements
 from windtunnel.errors import WindtunnelError
 from windtunnel.files import write_atomically
+from windtunnel.vocabulary import WORD
 from windtunnel.wav import read_wav, wav_bytes
 
 _log = logging.getLogger(__name__)
@@ -46,30 +47,8 @@ RETRY_SECONDS = 0.001
 QUARANTINE = "quarantine"
 LOST = "its WAV is gone"
 
-_NAME = re.compile(rf"({'|'.join(WORDS)})-[0-9a-f]{{32}}\.wav")
+_NAME = re.compile(rf"{WORD}-[0-9a-f]{{32}}\.wav")
 _PART = re.compile(rf"\.{_NAME.pattern}\..*")
-
-# `kept`: whether there is a WAV. A suggestion that has none, being undone, purged or lost, can be made again.
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS suggestion (
-    id INTEGER PRIMARY KEY AUTOINCREMENT,
-    file TEXT NOT NULL UNIQUE,
-    bytes INTEGER NOT NULL,
-    kept INTEGER NOT NULL DEFAULT 1,
-    digest TEXT NOT NULL,
-    label INTEGER NOT NULL,
-    peer TEXT NOT NULL,
-    received REAL NOT NULL,
-    state TEXT NOT NULL CHECK (state IN ('received', 'claimed', 'trained', 'rejected', 'undone')),
-    changed REAL NOT NULL,
-    reason TEXT,
-    run TEXT
-);
-CREATE UNIQUE INDEX IF NOT EXISTS content ON suggestion (digest, label) WHERE kept;
-CREATE INDEX IF NOT EXISTS space ON suggestion (bytes) WHERE kept;
-CREATE INDEX IF NOT EXISTS senders ON suggestion (peer, received);
-CREATE INDEX IF NOT EXISTS states ON suggestion (state);
-"""
 
 _REMEDIES = {
     sqlite3.SQLITE_FULL: "make room on its disk",
@@ -107,7 +86,7 @@ class Suggestion:
 
     id: int
     digest: str
-    label: int
+    word: str
     peer: str
     state: str
     reason: str | None
@@ -149,28 +128,28 @@ class Journal:
                 self._rows(f"PRAGMA {pragma}")
         self._recover()
 
-    def add(self, label: int, pcm: np.ndarray, peer: str) -> Suggestion:
+    def add(self, word: str, pcm: np.ndarray, peer: str) -> Suggestion:
         """Store a suggestion for good. One of the same word and content that is there already is returned instead, in its state.
 
         The content is the samples without the zeros at the end: a clip that was filled up to a second with silence is the same.
 
         Args:
-            label: the word's place in WORDS.
+            word: what is said in it, a word as `windtunnel.vocabulary` has them.
             pcm: int16 (N), with N from 1 to CLIP_SAMPLES.
             peer: who sends it; nobody knows, if empty.
 
         Raises:
             QuotaError: the peer has used up its hour, or there is no space left.
         """
-        digest, content, name = content_digest(pcm), wav_bytes(pcm), f"{WORDS[label]}-{uuid.uuid4().hex}.wav"
+        digest, content, name = content_digest(pcm), wav_bytes(pcm), f"{word}-{uuid.uuid4().hex}.wav"
         try:
             with self._writing():
-                known = self._rows("SELECT * FROM suggestion WHERE digest = ? AND label = ? AND kept", digest, label)
+                known = self._rows("SELECT * FROM suggestion WHERE digest = ? AND word = ? AND kept", digest, word)
                 if not known:
                     self._check_quotas(peer, len(content))
                     write_atomically(self._uploads / name, content)
                     _sync(self._uploads)
-                    known = self._insert(name, len(content), digest, label, peer, time.time(), "received")
+                    known = self._insert(name, len(content), digest, word, peer, time.time(), "received")
                 elif not known[0]["peer"]:  # sent again by who was told of no success before
                     known = self._change("peer = ?", "id = ?", peer, known[0]["id"])
                 return self._suggestion(known[0])
@@ -298,13 +277,13 @@ class Journal:
         """The rows that were changed: not one whose content would be kept twice then."""
         return self._rows(f"UPDATE OR IGNORE suggestion SET changed = {time.time()}, {what} WHERE {which} RETURNING *", *values)
 
-    def _insert(self, name: str, size: int, digest: str, label: int, peer: str, received: float, state: str) -> _Rows:
+    def _insert(self, name: str, size: int, digest: str, word: str, peer: str, received: float, state: str) -> _Rows:
         """The new row; none where one of the same content is kept."""
         sql = (
-            "INSERT INTO suggestion (file, bytes, digest, label, peer, received, state, changed)"
+            "INSERT INTO suggestion (file, bytes, digest, word, peer, received, state, changed)"
             " VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING RETURNING *"
         )
-        return self._rows(sql, name, size, digest, label, peer, received, state, time.time())
+        return self._rows(sql, name, size, digest, word, peer, received, state, time.time())
 
     def _check_quotas(self, peer: str, size: int) -> None:
         limits = self._limits
@@ -319,7 +298,7 @@ class Journal:
 
     def _suggestion(self, row: sqlite3.Row) -> Suggestion:
         received = datetime.fromtimestamp(row["received"], UTC)
-        fields = {name: row[name] for name in ("id", "digest", "label", "peer", "state", "reason", "run")}
+        fields = {name: row[name] for name in ("id", "digest", "word", "peer", "state", "reason", "run")}
         return Suggestion(**fields, received=received, file=self._path(row))
 
     def _path(self, row: sqlite3.Row) -> Path:
@@ -339,7 +318,8 @@ class Journal:
 
     def _recover(self) -> None:
         with self._writing():
-            for statement in filter(str.strip, _SCHEMA.split(";")):
+            columns = {row["name"] for row in self._rows("PRAGMA table_info(suggestion)")}
+            for statement in statements(columns):
                 self._rows(statement)
             for part in self._uploads.iterdir():
                 if _PART.fullmatch(part.name):
@@ -367,9 +347,9 @@ class Journal:
         except WindtunnelError as error:
             _log.warning("%s is left alone: %s", file, error)
             return
-        about, label = file.stat(), WORDS.index(file.name.partition("-")[0])
+        about, word = file.stat(), file.name.rpartition("-")[0]
         state = "rejected" if file.parent.name == QUARANTINE else "received"
-        if self._insert(file.name, about.st_size, content_digest(pcm), label, "", about.st_mtime, state):
+        if self._insert(file.name, about.st_size, content_digest(pcm), word, "", about.st_mtime, state):
             _log.warning("%s had no row in %s: it is %s now", file, self._file, state)
         else:
             file.unlink()

@@ -27,6 +27,7 @@ from windtunnel.manifest import verify_version
 from windtunnel.measure import execute
 from windtunnel.process import die_with_parent
 from windtunnel.program import run_program
+from windtunnel.recordings import vocabulary_at
 from windtunnel.run import Run
 
 MARGIN = 0.005  # by how much less accurate than the champion a version still takes its place
@@ -97,7 +98,7 @@ def retrain(config: Config) -> None:
 def _retrain(config: Config, run: Run) -> None:
     journal = open_journal(config)
     before = champion(config) or (None if config.model is None else Recognizer(config.model, 0))
-    reasons = take(journal, before, run)
+    reasons = take(journal, before, vocabulary_at(config.base_samples) if before is None else before.words, run)
     skip_if_nothing_is_new(journal, run, reasons)
     try:
         if before is not None:

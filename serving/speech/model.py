@@ -8,7 +8,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
 from serving.golden import compare
-from windtunnel.clips import CLIP_SAMPLES, WORDS
+from windtunnel.clips import CLIP_SAMPLES
 from windtunnel.errors import WindtunnelError
 from windtunnel.manifest import verify_version
 from windtunnel.speech import read_recognizer
@@ -38,12 +38,12 @@ class Recognizer:
         self.number, self.directory = number, directory
         verify_version(directory)
         facts = read_recognizer(directory)
-        self.reject_below, self.operating_points = facts.reject_below, facts.operating_points
-        self._session = _session(directory / "model.onnx")
+        self.words, self.reject_below, self.operating_points = facts.labels, facts.reject_below, facts.operating_points
+        self._session = _session(directory / "model.onnx", len(self.words))
         self._check_golden(directory / "golden.safetensors")
 
     def __call__(self, clips: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Logits and probabilities, float32 (N,8), of clips, float32 (N,16000) in -1..1.
+        """Logits and probabilities, float32 (N,K), of clips, float32 (N,16000) in -1..1.
 
         The probabilities are that the clip is the word; what they lack to 1 is that it is no command. The highest logit tells the word
         that the clip is most like.
@@ -70,7 +70,7 @@ class Recognizer:
                 raise BadModelError(f"{file.parent} hears another word in its golden set than its trainer did: train it again")
 
 
-def _session(file: Path) -> onnxruntime.InferenceSession:
+def _session(file: Path, words: int) -> onnxruntime.InferenceSession:
     options = onnxruntime.SessionOptions()
     # A batch is computed by the thread that asks: others would take the core from who reads requests.
     options.intra_op_num_threads = options.inter_op_num_threads = 1
@@ -81,11 +81,9 @@ def _session(file: Path) -> onnxruntime.InferenceSession:
         raise BadModelError(f"{file} cannot be loaded ({error}): export it again") from error
     inputs = [(each.name, each.type, each.shape[1:]) for each in session.get_inputs()]
     outputs = {each.name: (each.type, each.shape[1:]) for each in session.get_outputs()}
-    if inputs != [("audio", "tensor(float)", [CLIP_SAMPLES])] or any(
-        outputs.get(name) != ("tensor(float)", [len(WORDS)]) for name in OUTPUTS
-    ):
+    if inputs != [("audio", "tensor(float)", [CLIP_SAMPLES])] or any(outputs.get(name) != ("tensor(float)", [words]) for name in OUTPUTS):
         raise BadModelError(
             f"{file} takes {inputs} and gives {outputs}: it must take audio (N,{CLIP_SAMPLES}) and give {' and '.join(OUTPUTS)} "
-            f"(N,{len(WORDS)}), all float; export it again"
+            f"(N,{words}), all float; export it again"
         )
     return session

@@ -32,6 +32,7 @@ from serving.speech.uploads import Uploads
 from windtunnel.errors import WindtunnelError
 from windtunnel.process import die_with_parent
 from windtunnel.program import run_program
+from windtunnel.recordings import vocabulary_at
 from windtunnel.settings import load_settings
 
 _log = logging.getLogger(__name__)
@@ -75,7 +76,8 @@ async def serve(config: Config) -> None:
         await models.start()
 
         calls = Calls(config.max_concurrent_rpcs, read_tokens(config.tokens) if config.tokens is not None else None, metrics)
-        ear = Ear(models, batcher, uploads, config.reject_below)
+        words = await asyncio.to_thread(vocabulary_at, config.base_samples)
+        ear = Ear(models, batcher, uploads, config.reject_below, words)
         server = grpc.aio.server(options=[("grpc.max_receive_message_length", MESSAGE_BYTES), ("grpc.so_reuseport", 0)])
         names = add_services(server, DLServer(calls, ear, suggestions), Speech(calls, ear, suggestions))
         status = health.aio.HealthServicer()

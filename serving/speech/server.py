@@ -66,7 +66,10 @@ class SpeechServer(Server):
         return number in state.loaded
 
     def predict(self, name: str, images: np.ndarray, number: int | None = None, protocol: Protocol = "grpc") -> Outputs:
-        """Ask Recognize, clips, float32 (N,16000) in -1..1, all at once; what is silence to it has no answer here."""
+        """Ask Recognize, clips, float32 (N,16000) in -1..1, all at once; what is silence to it has no answer here.
+
+        Beside logits and probabilities, (N,K), the answer has the `words`, str (K).
+        """
         _check_name(name)
         requests = [speech_pb2.RecognizeRequest(samples=clip.tolist(), model_version=number or 0) for clip in images]
         calls = [self._stub.Recognize.future(request, timeout=ANSWER_SECONDS) for request in requests]
@@ -74,6 +77,7 @@ class SpeechServer(Server):
         if silent := sum(not answer.scores for answer in answers):
             raise ServerError(f"{silent} of {len(answers)} clips are silence to the speech server: ask with clips that hold speech")
         return {
+            "words": np.array([score.word for score in answers[0].scores]),
             "logits": np.array([[score.logit for score in answer.scores] for answer in answers], np.float32),
             "probabilities": np.array([[score.probability for score in answer.scores] for answer in answers], np.float32),
         }

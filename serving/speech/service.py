@@ -10,6 +10,7 @@ from google.protobuf.empty_pb2 import Empty
 from serving.speech.batching import Batcher, Heard
 from serving.speech.calls import CallError, Calls, Code, Context, handler, streaming, unary
 from serving.speech.journal import Suggestion
+from serving.speech.labels import LABELS, shared
 from serving.speech.model import BATCH, Recognizer
 from serving.speech.models import Models
 from serving.speech.protos import dlserver_pb2, dlserver_pb2_grpc, speech_pb2, speech_pb2_grpc
@@ -22,7 +23,6 @@ from windtunnel.errors import WindtunnelError
 LONGEST_SECONDS = 60
 HOP_MILLISECONDS = range(50, 1001)
 DEFAULT_HOP_MILLISECONDS = 500
-LABELS = [dlserver_pb2.Label.Value(word.upper()) for word in WORDS]
 SILENCE, UNKNOWN = "silence", "unknown word"
 LISTED = 1000
 STATES = ("received", "claimed", "trained", "rejected", "undone")
@@ -31,9 +31,17 @@ STATES = ("received", "claimed", "trained", "rejected", "undone")
 class Ear:
     """What both services hear with."""
 
-    def __init__(self, models: Models, batcher: Batcher, uploads: Uploads | None, reject_below: float | None) -> None:
+    def __init__(
+        self, models: Models, batcher: Batcher, uploads: Uploads | None, reject_below: float | None, first_words: tuple[str, ...] = WORDS
+    ) -> None:
+        """Hear nothing yet; `first_words` are what a model will know where there is none."""
         self.models, self.batcher, self.uploads = models, batcher, uploads
-        self._reject_below = reject_below
+        self._reject_below, self._first_words = reject_below, first_words
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """What the champion knows, in the order of its scores."""
+        return self._first_words if self.models.champion is None else self.models.champion.words
 
     def recognizer(self, number: int = 0) -> Recognizer:
         """A loaded version, the champion with 0.
@@ -60,7 +68,7 @@ class Ear:
         deadline = None if remaining is None else asyncio.get_running_loop().time() + remaining
         heard = await self.batcher.hear(recognizer, clip, deadline)
         if keep and self.uploads is not None:
-            self.uploads.keep(clip, WORDS[heard.logits.argmax()])
+            self.uploads.keep(clip, recognizer.words[heard.logits.argmax()])
         return heard
 
 
@@ -72,9 +80,14 @@ class DLServer(dlserver_pb2_grpc.DLServerServicer):
 
     @unary
     async def Infer(self, clip: np.ndarray, context: Context) -> dlserver_pb2.InferenceResponse:
-        """The word that a clip is most like, silence too: this protocol has no other answer."""
-        heard = await self._ear.hear(self._ear.recognizer(), clip, context)
-        return dlserver_pb2.InferenceResponse(label=LABELS[heard.logits.argmax()])
+        """The word of this protocol that a clip is most like, silence too: it has no other answer."""
+        recognizer = self._ear.recognizer()
+        known = shared(recognizer.words)
+        if known is None:
+            found = f"the model knows {', '.join(recognizer.words)}, and no word of this protocol"
+            raise CallError(Code.FAILED_PRECONDITION, f"{found}: ask windtunnel.speech.v1.Speech/Recognize")
+        heard = await self._ear.hear(recognizer, clip, context)
+        return dlserver_pb2.InferenceResponse(label=known.labels[heard.logits[known.places].argmax()])
 
     @unary
     async def Train(self, request: dlserver_pb2.TrainingRequest, context: Context) -> Empty:
@@ -83,21 +96,11 @@ class DLServer(dlserver_pb2_grpc.DLServerServicer):
             raise CallError(
                 Code.INVALID_ARGUMENT, f"label {request.label} is unknown: send 0, {WORDS[0]}, to {len(WORDS) - 1}, {WORDS[-1]}"
             )
-        samples = np.array(request.audio_samples, np.float32)
-        clip = _clip(samples)
-        if len(samples) < SHORTEST:
-            found = f"the clip has {len(samples)} samples, which is too short: a word takes {SHORTEST} at least"
-            raise CallError(Code.INVALID_ARGUMENT, f"{found}. Record it whole")
-        if not scale_of(samples).sure:
-            found = f"its samples reach {np.abs(samples).max():g}, and fit neither -1..1 nor 16-bit integers"
-            raise CallError(Code.INVALID_ARGUMENT, f"the scale of the clip cannot be told: {found}. Send one of them, unfiltered")
-        if is_silence(clip):
-            raise CallError(
-                Code.INVALID_ARGUMENT, f"the clip is silence, nowhere louder than {SILENCE_DBFS:g} dBFS: record it again, closer or louder"
-            )
-        pcm = as_pcm(clip[: len(samples)])
-        await self._suggestions.add(request.label, pcm, self.calls.peer(context))
-        self.calls.metrics.suggestions.labels(WORDS[request.label]).inc()
+        word = WORDS[request.label]
+        if word not in self._ear.words:
+            found = f"{word} is no word of this server, which has {', '.join(self._ear.words)}"
+            raise CallError(Code.FAILED_PRECONDITION, f"{found}: suggest those by windtunnel.speech.v1.Speech/Suggest")
+        await _store(self.calls, self._suggestions, word, np.array(request.audio_samples, np.float32), context)
         return Empty()
 
 
@@ -110,22 +113,22 @@ class Speech(speech_pb2_grpc.SpeechServicer):
     @unary
     async def Recognize(self, request: speech_pb2.RecognizeRequest, context: Context) -> speech_pb2.RecognizeResponse:
         """What word a clip holds, if any."""
-        if request.pcm and request.samples:
-            raise CallError(Code.INVALID_ARGUMENT, "the request has both pcm and samples: send one of them")
-        clip = _clip(_from_pcm(request.pcm) if request.pcm else np.array(request.samples, np.float32))
+        clip = _clip(_samples(request))
         recognizer = self._ear.recognizer(request.model_version)
         limit = self._limit(request, recognizer)
         if is_silence(clip):
             return speech_pb2.RecognizeResponse(rejected=True, reason=SILENCE, model_version=recognizer.number)
         heard = await self._ear.hear(recognizer, clip, context)
         response = speech_pb2.RecognizeResponse(model_version=recognizer.number)
-        for word, probability, logit in zip(WORDS, heard.probabilities.tolist(), heard.logits.tolist(), strict=True):
+        for word, probability, logit in zip(recognizer.words, heard.probabilities.tolist(), heard.logits.tolist(), strict=True):
             response.scores.add(word=word, probability=probability, logit=logit)
         best = int(heard.probabilities.argmax())
         if heard.probabilities[best] < limit:
             response.rejected, response.reason = True, UNKNOWN
         else:
-            response.label, response.word = LABELS[best], WORDS[best]
+            response.word = recognizer.words[best]
+            if (label := LABELS.get(response.word)) is not None:
+                response.label = label
         return response
 
     @streaming
@@ -154,14 +157,14 @@ class Speech(speech_pb2_grpc.SpeechServicer):
                     yield speech_pb2.Segment(
                         start_seconds=start / SAMPLE_RATE,
                         end_seconds=end / SAMPLE_RATE,
-                        word=WORDS[best],
+                        word=recognizer.words[best],
                         probability=heard.probabilities[best],
                     )
 
     @unary
     async def ListLabels(self, request: speech_pb2.ListLabelsRequest, context: Context) -> speech_pb2.ListLabelsResponse:
         """The words, in the order of the scores."""
-        labels = [speech_pb2.LabelName(label=label, word=word) for label, word in zip(LABELS, WORDS, strict=True)]
+        labels = [speech_pb2.LabelName(label=LABELS.get(word), word=word) for word in self._ear.words]
         return speech_pb2.ListLabelsResponse(labels=labels)
 
     @unary
@@ -174,6 +177,14 @@ class Speech(speech_pb2_grpc.SpeechServicer):
             for point in models.champion.operating_points:
                 response.operating_points.add(**point.model_dump())
         return response
+
+    @unary
+    async def Suggest(self, request: speech_pb2.SuggestRequest, context: Context) -> speech_pb2.SuggestResponse:
+        """Store a suggestion."""
+        if request.word not in self._ear.words:
+            raise CallError(Code.INVALID_ARGUMENT, f"word {request.word!r} is unknown: send one of {', '.join(self._ear.words)}")
+        stored = await _store(self.calls, self._suggestions, request.word, _samples(request), context)
+        return speech_pb2.SuggestResponse(suggestion=_suggestion(stored))
 
     @unary
     async def ListSuggestions(self, request: speech_pb2.ListSuggestionsRequest, context: Context) -> speech_pb2.ListSuggestionsResponse:
@@ -211,6 +222,42 @@ class Speech(speech_pb2_grpc.SpeechServicer):
             await asyncio.gather(*tasks, return_exceptions=True)
 
 
+async def _store(calls: Calls, suggestions: Suggestions, word: str, samples: np.ndarray, context: Context) -> Suggestion:
+    """Store a suggestion for good.
+
+    Args:
+        calls: who sends it, and its count.
+        suggestions: where.
+        word: what is said in it, a word that is known.
+        samples: int16 or float32 (N), as they were sent.
+        context: the call.
+
+    Raises:
+        CallError: the samples hold no word, or cannot be understood.
+    """
+    clip = _clip(samples)
+    if len(samples) < SHORTEST:
+        found = f"the clip has {len(samples)} samples, which is too short: a word takes {SHORTEST} at least"
+        raise CallError(Code.INVALID_ARGUMENT, f"{found}. Record it whole")
+    if not scale_of(samples).sure:
+        found = f"its samples reach {np.abs(samples).max():g}, and fit neither -1..1 nor 16-bit integers"
+        raise CallError(Code.INVALID_ARGUMENT, f"the scale of the clip cannot be told: {found}. Send one of them, unfiltered")
+    if is_silence(clip):
+        raise CallError(
+            Code.INVALID_ARGUMENT, f"the clip is silence, nowhere louder than {SILENCE_DBFS:g} dBFS: record it again, closer or louder"
+        )
+    stored = await suggestions.add(word, as_pcm(clip[: len(samples)]), calls.peer(context))
+    calls.metrics.suggestions.labels(word).inc()
+    return stored
+
+
+def _samples(request: speech_pb2.RecognizeRequest | speech_pb2.SuggestRequest) -> np.ndarray:
+    """The samples of a request, int16 or float32 (N)."""
+    if request.pcm and request.samples:
+        raise CallError(Code.INVALID_ARGUMENT, "the request has both pcm and samples: send one of them")
+    return _from_pcm(request.pcm) if request.pcm else np.array(request.samples, np.float32)
+
+
 def _clip(samples: np.ndarray) -> np.ndarray:
     try:
         return as_clip(samples)
@@ -227,7 +274,13 @@ def _from_pcm(pcm: bytes) -> np.ndarray:
 
 def _suggestion(each: Suggestion) -> speech_pb2.Suggestion:
     return speech_pb2.Suggestion(
-        id=each.id, label=LABELS[each.label], state=each.state, reason=each.reason or "", run=each.run or "", received=each.received
+        id=each.id,
+        label=LABELS.get(each.word),
+        word=each.word,
+        state=each.state,
+        reason=each.reason or "",
+        run=each.run or "",
+        received=each.received,
     )
 
 

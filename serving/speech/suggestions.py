@@ -23,9 +23,9 @@ class Suggestions:
         self._journal, self._unusable = journal, Problem(_log.error)
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="journal")
 
-    async def add(self, label: int, pcm: np.ndarray, peer: str) -> Suggestion:
+    async def add(self, word: str, pcm: np.ndarray, peer: str) -> Suggestion:
         """Store a suggestion, int16 (N), for good."""
-        return await self._run(self._journal.add, label, pcm, peer)
+        return await self._run(self._journal.add, word, pcm, peer)
 
     async def list(self, peer: str | None, state: str | None) -> Found:
         """All suggestions, or those of a peer, in a state."""

@@ -1,13 +1,19 @@
-"""A client for the command line, of the protocol that the first speech server spoke: `dlserver_testclient HOST:PORT [LABEL] < clip.wav`."""
+"""A client for the command line: `dlserver_testclient HOST:PORT [WORD] < clip.wav`.
+
+It speaks the protocol of the first speech server, and the richer one for words that the first has not.
+"""
 
 import sys
 from typing import Annotated
 
 import grpc
+import numpy as np
 import typer
 
 from serving.speech.protos.dlserver_pb2 import InferenceRequest, Label, TrainingRequest
 from serving.speech.protos.dlserver_pb2_grpc import DLServerStub
+from serving.speech.protos.speech_pb2 import RecognizeRequest, SuggestRequest
+from serving.speech.protos.speech_pb2_grpc import SpeechStub
 from windtunnel.errors import WindtunnelError
 from windtunnel.program import run_program
 from windtunnel.wav import convert_wav
@@ -20,7 +26,7 @@ _WORDS = [name.lower() for name, _ in Label.items()]
 
 def main(
     server: Annotated[str, typer.Argument(help="Where the server listens, such as localhost:55221.", metavar="HOST:PORT")],
-    label: Annotated[str | None, typer.Argument(help="The word that was spoken, or its number: suggest the clip for training.")] = None,
+    label: Annotated[str | None, typer.Argument(help="The word that was spoken: suggest the clip for training.")] = None,
 ) -> None:
     """Ask a speech server which word a recording holds, or suggest a recording with its word.
 
@@ -32,18 +38,41 @@ def main(
     recording, converted = convert_wav(_standard_input())
     if converted:
         print(converted, file=sys.stderr)
-    samples = recording.tolist()
     # No proxy between a client and the server that it names.
     with grpc.insecure_channel(server, [("grpc.enable_http_proxy", 0)]) as channel:
-        stub = DLServerStub(channel)
         try:
-            if word is None:
-                print(_WORDS[stub.Infer(InferenceRequest(audio_samples=samples), timeout=DEADLINE_SECONDS).label])
-            else:
-                stub.Train(TrainingRequest(label=word.upper(), audio_samples=samples), timeout=DEADLINE_SECONDS)
-                print(f"suggested as {word}")
+            print(_ask(channel, recording) if word is None else _suggest(channel, recording, word))
         except grpc.RpcError as error:
             raise WindtunnelError(_sentence(server, error)) from error
+
+
+def _ask(channel: grpc.Channel, recording: np.ndarray) -> str:
+    """The word in a recording, of the old protocol if that has an answer."""
+    request = InferenceRequest(audio_samples=recording.tolist())
+    try:
+        return _WORDS[DLServerStub(channel).Infer(request, timeout=DEADLINE_SECONDS).label]
+    except grpc.RpcError as error:
+        if error.code() != grpc.StatusCode.FAILED_PRECONDITION:
+            raise
+    answer = SpeechStub(channel).Recognize(RecognizeRequest(samples=recording.tolist()), timeout=DEADLINE_SECONDS)
+    return answer.word or answer.reason
+
+
+def _suggest(channel: grpc.Channel, recording: np.ndarray, word: str) -> str:
+    """Suggest a recording, by the old protocol if that has the word; returns what was done."""
+    try:
+        if word in _WORDS:
+            DLServerStub(channel).Train(
+                TrainingRequest(label=word.upper(), audio_samples=recording.tolist()), timeout=DEADLINE_SECONDS
+            )  # fmt: skip
+        else:
+            SpeechStub(channel).Suggest(SuggestRequest(word=word, samples=recording.tolist()), timeout=DEADLINE_SECONDS)
+    except grpc.RpcError as error:
+        if error.code() != grpc.StatusCode.UNIMPLEMENTED:
+            raise
+        known = f"choose {', '.join(_WORDS)}, or 0 to {len(_WORDS) - 1}"
+        raise WindtunnelError(f"{word} is no word that can be suggested: {known}") from error
+    return f"suggested as {word}"
 
 
 def _standard_input() -> bytes:
@@ -56,11 +85,8 @@ def _standard_input() -> bytes:
 
 
 def _word(label: str) -> str:
-    """The word that is meant by a word or its number."""
-    word = _WORDS[int(label)] if label.isdecimal() and int(label) < len(_WORDS) else label.lower()
-    if word not in _WORDS:
-        raise WindtunnelError(f"{label} is no word that can be suggested: choose {', '.join(_WORDS)}, or 0 to {len(_WORDS) - 1}")
-    return word
+    """The word that is meant by a word, or by the number of one in the old protocol."""
+    return _WORDS[int(label)] if label.isdecimal() and int(label) < len(_WORDS) else label.lower()
 
 
 def _sentence(server: str, error: grpc.RpcError) -> str:

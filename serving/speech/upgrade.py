@@ -8,7 +8,6 @@ from pathlib import Path
 
 from serving.speech.config import CONCURRENT, Config
 from serving.speech.journal import Journal, QuotaError, content_digest
-from windtunnel.clips import WORDS
 from windtunnel.errors import WindtunnelError
 from windtunnel.manifest import MANIFEST
 from windtunnel.wav import read_wav
@@ -46,19 +45,18 @@ def upgrade(config: Config, journal: Journal) -> Config:
 def _take_in(folder: Path, journal: Journal) -> int:
     """Store the WAVs in folders of words that the journal has never had, whatever became of them; returns how many."""
     files = word_files(folder)
-    known = {(each.digest, each.label) for each in journal.list()} if files else set()
+    known = {(each.digest, each.word) for each in journal.list()} if files else set()
     taken = 0
     for word, file in files:
-        label = WORDS.index(word)
         try:
             pcm = read_wav(file.read_bytes(), str(file))
         except (WindtunnelError, OSError) as error:
             _log.warning("TrainingUploadPath: %s is left out: %s", file, error)
             continue
-        if (content_digest(pcm), label) in known:
+        if (content_digest(pcm), word) in known:
             continue
         try:
-            journal.add(label, pcm, peer="")
+            journal.add(word, pcm, peer="")
         except QuotaError as error:
             _log.warning("TrainingUploadPath: %s and what follows are left for a later start: %s", file, error)
             return taken

@@ -11,9 +11,10 @@ from pathlib import Path
 import numpy as np
 
 from serving.speech.metrics import Metrics
-from windtunnel.clips import WORDS, as_pcm
+from windtunnel.clips import as_pcm
 from windtunnel.errors import WindtunnelError
 from windtunnel.problems import Problem
+from windtunnel.vocabulary import WORD
 from windtunnel.wav import wav_bytes
 
 _log = logging.getLogger(__name__)
@@ -21,7 +22,7 @@ _log = logging.getLogger(__name__)
 WAITING = 64
 SWEEP_SECONDS = 3600.0
 
-_NAME = re.compile(rf"[0-9a-f]{{8}}(-[0-9a-f]{{4}}){{3}}-[0-9a-f]{{12}}-({'|'.join(WORDS)})\.wav")
+_NAME = re.compile(rf"[0-9a-f]{{8}}(-[0-9a-f]{{4}}){{3}}-[0-9a-f]{{12}}-{WORD}\.wav")
 
 
 class Uploads:

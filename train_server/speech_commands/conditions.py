@@ -17,6 +17,7 @@ from safetensors.numpy import load_file, save_file
 
 from train_server.conditions import note_lineage
 from windtunnel import registry
+from windtunnel.clips import WORDS
 from windtunnel.errors import WindtunnelError
 from windtunnel.files import sha256, write_atomically, write_json
 from windtunnel.manifest import read_manifest
@@ -71,6 +72,14 @@ def write_conditions(run: Run, spec: SpeechSpec, data: Recordings, suggestions: 
     write_json(partial / "conditions.json", {"files": files, "dataset": data.lineage()})
     shutil.rmtree(run.conditions, ignore_errors=True)
     partial.rename(run.conditions)
+
+
+def same_words(run: Run) -> str:
+    """The data set that `auto` stands for: the champion's, where its words are not those of `mini_speech_commands`, so that a server which
+    has itself retrained keeps its vocabulary."""
+    if not run.champion.exists() or read_recognizer(run.champion).labels == WORDS:
+        return "auto"
+    return read_manifest(run.champion).spec.dataset
 
 
 def check_vocabulary(run: Run, data: Recordings) -> None:
@@ -139,8 +148,9 @@ def main(
     threads: int = 1,
 ) -> None:
     """Write the spec, the conditions and the lineage of a run into its directory."""
-    here, data = Run(run), locate_recordings(dataset, print)
+    here = Run(run)
     fetch_champion(here)
+    data = locate_recordings(same_words(here) if dataset == "auto" else dataset, print)
     passes = {} if epochs == "auto" else {"epochs": epochs}
     draw(here, data, tune, batch_size=batch_size, seed=seed, threads=threads, **passes)
     note_lineage(here, dag_id, run_id, ("pytorch",), data.fingerprint)

@@ -26,7 +26,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from serving.speech.protos import dlserver_pb2 as serving_dot_speech_dot_protos_dot_dlserver__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"serving/speech/protos/speech.proto\x12\x14windtunnel.speech.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a$serving/speech/protos/dlserver.proto\"s\n\x10RecognizeRequest\x12\x0b\n\x03pcm\x18\x01 \x01(\x0c\x12\x0f\n\x07samples\x18\x02 \x03(\x02\x12\x15\n\rmodel_version\x18\x03 \x01(\x03\x12\x19\n\x0creject_below\x18\x04 \x01(\x02H\x00\x88\x01\x01\x42\x0f\n\r_reject_below\"\xd4\x01\n\x11RecognizeResponse\x12\x10\n\x08rejected\x18\x01 \x01(\x08\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x41\n\x05label\x18\x03 \x01(\x0e\x32-.info.shenghaoyang.ntu.ntu_iot.dlserver.LabelH\x00\x88\x01\x01\x12\x0c\n\x04word\x18\x04 \x01(\t\x12+\n\x06scores\x18\x05 \x03(\x0b\x32\x1b.windtunnel.speech.v1.Score\x12\x15\n\rmodel_version\x18\x06 \x01(\x03\x42\x08\n\x06_label\"9\n\x05Score\x12\x0c\n\x04word\x18\x01 \x01(\t\x12\x13\n\x0bprobability\x18\x02 \x01(\x02\x12\r\n\x05logit\x18\x03 \x01(\x02\"\x80\x01\n\x14RecognizeLongRequest\x12\x0b\n\x03pcm\x18\x01 \x01(\x0c\x12\x18\n\x10hop_milliseconds\x18\x02 \x01(\r\x12\x15\n\rmodel_version\x18\x03 \x01(\x03\x12\x19\n\x0creject_below\x18\x04 \x01(\x02H\x00\x88\x01\x01\x42\x0f\n\r_reject_below\"X\n\x07Segment\x12\x15\n\rstart_seconds\x18\x01 \x01(\x01\x12\x13\n\x0b\x65nd_seconds\x18\x02 \x01(\x01\x12\x0c\n\x04word\x18\x03 \x01(\t\x12\x13\n\x0bprobability\x18\x04 \x01(\x02\"\x13\n\x11ListLabelsRequest\"E\n\x12ListLabelsResponse\x12/\n\x06labels\x18\x01 \x03(\x0b\x32\x1f.windtunnel.speech.v1.LabelName\"W\n\tLabelName\x12<\n\x05label\x18\x01 \x01(\x0e\x32-.info.shenghaoyang.ntu.ntu_iot.dlserver.Label\x12\x0c\n\x04word\x18\x02 \x01(\t\"\x11\n\x0fGetModelRequest\"\xa8\x02\n\x10GetModelResponse\x12\x15\n\x08\x63hampion\x18\x01 \x01(\x03H\x00\x88\x01\x01\x12\x0e\n\x06loaded\x18\x02 \x03(\x03\x12\x44\n\x07refused\x18\x03 \x03(\x0b\x32\x33.windtunnel.speech.v1.GetModelResponse.RefusedEntry\x12\x19\n\x0creject_below\x18\x04 \x01(\x02H\x01\x88\x01\x01\x12>\n\x10operating_points\x18\x05 \x03(\x0b\x32$.windtunnel.speech.v1.OperatingPoint\x1a.\n\x0cRefusedEntry\x12\x0b\n\x03key\x18\x01 \x01(\x03\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\x0b\n\t_championB\x0f\n\r_reject_below\"o\n\x0eOperatingPoint\x12\x14\n\x0creject_below\x18\x01 \x01(\x02\x12\x15\n\rcommands_lost\x18\x02 \x01(\x02\x12\x1c\n\x0fothers_rejected\x18\x03 \x01(\x02H\x00\x88\x01\x01\x42\x12\n\x10_others_rejected\"\xb0\x01\n\nSuggestion\x12\n\n\x02id\x18\x01 \x01(\x03\x12<\n\x05label\x18\x02 \x01(\x0e\x32-.info.shenghaoyang.ntu.ntu_iot.dlserver.Label\x12\r\n\x05state\x18\x03 \x01(\t\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x0b\n\x03run\x18\x05 \x01(\t\x12,\n\x08received\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\'\n\x16ListSuggestionsRequest\x12\r\n\x05state\x18\x01 \x01(\t\"P\n\x17ListSuggestionsResponse\x12\x35\n\x0bsuggestions\x18\x01 \x03(\x0b\x32 .windtunnel.speech.v1.Suggestion\"%\n\x16UndoSuggestionsRequest\x12\x0b\n\x03ids\x18\x01 \x03(\x03\"P\n\x17UndoSuggestionsResponse\x12\x35\n\x0bsuggestions\x18\x01 \x03(\x0b\x32 .windtunnel.speech.v1.Suggestion2\xe0\x04\n\x06Speech\x12\\\n\tRecognize\x12&.windtunnel.speech.v1.RecognizeRequest\x1a\'.windtunnel.speech.v1.RecognizeResponse\x12\\\n\rRecognizeLong\x12*.windtunnel.speech.v1.RecognizeLongRequest\x1a\x1d.windtunnel.speech.v1.Segment0\x01\x12_\n\nListLabels\x12\'.windtunnel.speech.v1.ListLabelsRequest\x1a(.windtunnel.speech.v1.ListLabelsResponse\x12Y\n\x08GetModel\x12%.windtunnel.speech.v1.GetModelRequest\x1a&.windtunnel.speech.v1.GetModelResponse\x12n\n\x0fListSuggestions\x12,.windtunnel.speech.v1.ListSuggestionsRequest\x1a-.windtunnel.speech.v1.ListSuggestionsResponse\x12n\n\x0fUndoSuggestions\x12,.windtunnel.speech.v1.UndoSuggestionsRequest\x1a-.windtunnel.speech.v1.UndoSuggestionsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"serving/speech/protos/speech.proto\x12\x14windtunnel.speech.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a$serving/speech/protos/dlserver.proto\"s\n\x10RecognizeRequest\x12\x0b\n\x03pcm\x18\x01 \x01(\x0c\x12\x0f\n\x07samples\x18\x02 \x03(\x02\x12\x15\n\rmodel_version\x18\x03 \x01(\x03\x12\x19\n\x0creject_below\x18\x04 \x01(\x02H\x00\x88\x01\x01\x42\x0f\n\r_reject_below\"\xd4\x01\n\x11RecognizeResponse\x12\x10\n\x08rejected\x18\x01 \x01(\x08\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x41\n\x05label\x18\x03 \x01(\x0e\x32-.info.shenghaoyang.ntu.ntu_iot.dlserver.LabelH\x00\x88\x01\x01\x12\x0c\n\x04word\x18\x04 \x01(\t\x12+\n\x06scores\x18\x05 \x03(\x0b\x32\x1b.windtunnel.speech.v1.Score\x12\x15\n\rmodel_version\x18\x06 \x01(\x03\x42\x08\n\x06_label\"9\n\x05Score\x12\x0c\n\x04word\x18\x01 \x01(\t\x12\x13\n\x0bprobability\x18\x02 \x01(\x02\x12\r\n\x05logit\x18\x03 \x01(\x02\"\x80\x01\n\x14RecognizeLongRequest\x12\x0b\n\x03pcm\x18\x01 \x01(\x0c\x12\x18\n\x10hop_milliseconds\x18\x02 \x01(\r\x12\x15\n\rmodel_version\x18\x03 \x01(\x03\x12\x19\n\x0creject_below\x18\x04 \x01(\x02H\x00\x88\x01\x01\x42\x0f\n\r_reject_below\"X\n\x07Segment\x12\x15\n\rstart_seconds\x18\x01 \x01(\x01\x12\x13\n\x0b\x65nd_seconds\x18\x02 \x01(\x01\x12\x0c\n\x04word\x18\x03 \x01(\t\x12\x13\n\x0bprobability\x18\x04 \x01(\x02\"\x13\n\x11ListLabelsRequest\"E\n\x12ListLabelsResponse\x12/\n\x06labels\x18\x01 \x03(\x0b\x32\x1f.windtunnel.speech.v1.LabelName\"f\n\tLabelName\x12\x41\n\x05label\x18\x01 \x01(\x0e\x32-.info.shenghaoyang.ntu.ntu_iot.dlserver.LabelH\x00\x88\x01\x01\x12\x0c\n\x04word\x18\x02 \x01(\tB\x08\n\x06_label\"\x11\n\x0fGetModelRequest\"\xa8\x02\n\x10GetModelResponse\x12\x15\n\x08\x63hampion\x18\x01 \x01(\x03H\x00\x88\x01\x01\x12\x0e\n\x06loaded\x18\x02 \x03(\x03\x12\x44\n\x07refused\x18\x03 \x03(\x0b\x32\x33.windtunnel.speech.v1.GetModelResponse.RefusedEntry\x12\x19\n\x0creject_below\x18\x04 \x01(\x02H\x01\x88\x01\x01\x12>\n\x10operating_points\x18\x05 \x03(\x0b\x32$.windtunnel.speech.v1.OperatingPoint\x1a.\n\x0cRefusedEntry\x12\x0b\n\x03key\x18\x01 \x01(\x03\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\x0b\n\t_championB\x0f\n\r_reject_below\"o\n\x0eOperatingPoint\x12\x14\n\x0creject_below\x18\x01 \x01(\x02\x12\x15\n\rcommands_lost\x18\x02 \x01(\x02\x12\x1c\n\x0fothers_rejected\x18\x03 \x01(\x02H\x00\x88\x01\x01\x42\x12\n\x10_others_rejected\"<\n\x0eSuggestRequest\x12\x0c\n\x04word\x18\x01 \x01(\t\x12\x0b\n\x03pcm\x18\x02 \x01(\x0c\x12\x0f\n\x07samples\x18\x03 \x03(\x02\"G\n\x0fSuggestResponse\x12\x34\n\nsuggestion\x18\x01 \x01(\x0b\x32 .windtunnel.speech.v1.Suggestion\"\xcd\x01\n\nSuggestion\x12\n\n\x02id\x18\x01 \x01(\x03\x12\x41\n\x05label\x18\x02 \x01(\x0e\x32-.info.shenghaoyang.ntu.ntu_iot.dlserver.LabelH\x00\x88\x01\x01\x12\r\n\x05state\x18\x03 \x01(\t\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x0b\n\x03run\x18\x05 \x01(\t\x12,\n\x08received\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04word\x18\x07 \x01(\tB\x08\n\x06_label\"\'\n\x16ListSuggestionsRequest\x12\r\n\x05state\x18\x01 \x01(\t\"P\n\x17ListSuggestionsResponse\x12\x35\n\x0bsuggestions\x18\x01 \x03(\x0b\x32 .windtunnel.speech.v1.Suggestion\"%\n\x16UndoSuggestionsRequest\x12\x0b\n\x03ids\x18\x01 \x03(\x03\"P\n\x17UndoSuggestionsResponse\x12\x35\n\x0bsuggestions\x18\x01 \x03(\x0b\x32 .windtunnel.speech.v1.Suggestion2\xb8\x05\n\x06Speech\x12\\\n\tRecognize\x12&.windtunnel.speech.v1.RecognizeRequest\x1a\'.windtunnel.speech.v1.RecognizeResponse\x12\\\n\rRecognizeLong\x12*.windtunnel.speech.v1.RecognizeLongRequest\x1a\x1d.windtunnel.speech.v1.Segment0\x01\x12_\n\nListLabels\x12\'.windtunnel.speech.v1.ListLabelsRequest\x1a(.windtunnel.speech.v1.ListLabelsResponse\x12Y\n\x08GetModel\x12%.windtunnel.speech.v1.GetModelRequest\x1a&.windtunnel.speech.v1.GetModelResponse\x12V\n\x07Suggest\x12$.windtunnel.speech.v1.SuggestRequest\x1a%.windtunnel.speech.v1.SuggestResponse\x12n\n\x0fListSuggestions\x12,.windtunnel.speech.v1.ListSuggestionsRequest\x1a-.windtunnel.speech.v1.ListSuggestionsResponse\x12n\n\x0fUndoSuggestions\x12,.windtunnel.speech.v1.UndoSuggestionsRequest\x1a-.windtunnel.speech.v1.UndoSuggestionsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -50,25 +50,29 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTLABELSRESPONSE']._serialized_start=764
   _globals['_LISTLABELSRESPONSE']._serialized_end=833
   _globals['_LABELNAME']._serialized_start=835
-  _globals['_LABELNAME']._serialized_end=922
-  _globals['_GETMODELREQUEST']._serialized_start=924
-  _globals['_GETMODELREQUEST']._serialized_end=941
-  _globals['_GETMODELRESPONSE']._serialized_start=944
-  _globals['_GETMODELRESPONSE']._serialized_end=1240
-  _globals['_GETMODELRESPONSE_REFUSEDENTRY']._serialized_start=1164
-  _globals['_GETMODELRESPONSE_REFUSEDENTRY']._serialized_end=1210
-  _globals['_OPERATINGPOINT']._serialized_start=1242
-  _globals['_OPERATINGPOINT']._serialized_end=1353
-  _globals['_SUGGESTION']._serialized_start=1356
-  _globals['_SUGGESTION']._serialized_end=1532
-  _globals['_LISTSUGGESTIONSREQUEST']._serialized_start=1534
-  _globals['_LISTSUGGESTIONSREQUEST']._serialized_end=1573
-  _globals['_LISTSUGGESTIONSRESPONSE']._serialized_start=1575
-  _globals['_LISTSUGGESTIONSRESPONSE']._serialized_end=1655
-  _globals['_UNDOSUGGESTIONSREQUEST']._serialized_start=1657
-  _globals['_UNDOSUGGESTIONSREQUEST']._serialized_end=1694
-  _globals['_UNDOSUGGESTIONSRESPONSE']._serialized_start=1696
-  _globals['_UNDOSUGGESTIONSRESPONSE']._serialized_end=1776
-  _globals['_SPEECH']._serialized_start=1779
-  _globals['_SPEECH']._serialized_end=2387
+  _globals['_LABELNAME']._serialized_end=937
+  _globals['_GETMODELREQUEST']._serialized_start=939
+  _globals['_GETMODELREQUEST']._serialized_end=956
+  _globals['_GETMODELRESPONSE']._serialized_start=959
+  _globals['_GETMODELRESPONSE']._serialized_end=1255
+  _globals['_GETMODELRESPONSE_REFUSEDENTRY']._serialized_start=1179
+  _globals['_GETMODELRESPONSE_REFUSEDENTRY']._serialized_end=1225
+  _globals['_OPERATINGPOINT']._serialized_start=1257
+  _globals['_OPERATINGPOINT']._serialized_end=1368
+  _globals['_SUGGESTREQUEST']._serialized_start=1370
+  _globals['_SUGGESTREQUEST']._serialized_end=1430
+  _globals['_SUGGESTRESPONSE']._serialized_start=1432
+  _globals['_SUGGESTRESPONSE']._serialized_end=1503
+  _globals['_SUGGESTION']._serialized_start=1506
+  _globals['_SUGGESTION']._serialized_end=1711
+  _globals['_LISTSUGGESTIONSREQUEST']._serialized_start=1713
+  _globals['_LISTSUGGESTIONSREQUEST']._serialized_end=1752
+  _globals['_LISTSUGGESTIONSRESPONSE']._serialized_start=1754
+  _globals['_LISTSUGGESTIONSRESPONSE']._serialized_end=1834
+  _globals['_UNDOSUGGESTIONSREQUEST']._serialized_start=1836
+  _globals['_UNDOSUGGESTIONSREQUEST']._serialized_end=1873
+  _globals['_UNDOSUGGESTIONSRESPONSE']._serialized_start=1875
+  _globals['_UNDOSUGGESTIONSRESPONSE']._serialized_end=1955
+  _globals['_SPEECH']._serialized_start=1958
+  _globals['_SPEECH']._serialized_end=2654
 # @@protoc_insertion_point(module_scope)

@@ -125,21 +125,39 @@ class OperatingPoint(_message.Message):
     others_rejected: float
     def __init__(self, reject_below: _Optional[float] = ..., commands_lost: _Optional[float] = ..., others_rejected: _Optional[float] = ...) -> None: ...
 
+class SuggestRequest(_message.Message):
+    __slots__ = ("word", "pcm", "samples")
+    WORD_FIELD_NUMBER: _ClassVar[int]
+    PCM_FIELD_NUMBER: _ClassVar[int]
+    SAMPLES_FIELD_NUMBER: _ClassVar[int]
+    word: str
+    pcm: bytes
+    samples: _containers.RepeatedScalarFieldContainer[float]
+    def __init__(self, word: _Optional[str] = ..., pcm: _Optional[bytes] = ..., samples: _Optional[_Iterable[float]] = ...) -> None: ...
+
+class SuggestResponse(_message.Message):
+    __slots__ = ("suggestion",)
+    SUGGESTION_FIELD_NUMBER: _ClassVar[int]
+    suggestion: Suggestion
+    def __init__(self, suggestion: _Optional[_Union[Suggestion, _Mapping]] = ...) -> None: ...
+
 class Suggestion(_message.Message):
-    __slots__ = ("id", "label", "state", "reason", "run", "received")
+    __slots__ = ("id", "label", "state", "reason", "run", "received", "word")
     ID_FIELD_NUMBER: _ClassVar[int]
     LABEL_FIELD_NUMBER: _ClassVar[int]
     STATE_FIELD_NUMBER: _ClassVar[int]
     REASON_FIELD_NUMBER: _ClassVar[int]
     RUN_FIELD_NUMBER: _ClassVar[int]
     RECEIVED_FIELD_NUMBER: _ClassVar[int]
+    WORD_FIELD_NUMBER: _ClassVar[int]
     id: int
     label: _dlserver_pb2.Label
     state: str
     reason: str
     run: str
     received: _timestamp_pb2.Timestamp
-    def __init__(self, id: _Optional[int] = ..., label: _Optional[_Union[_dlserver_pb2.Label, str]] = ..., state: _Optional[str] = ..., reason: _Optional[str] = ..., run: _Optional[str] = ..., received: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+    word: str
+    def __init__(self, id: _Optional[int] = ..., label: _Optional[_Union[_dlserver_pb2.Label, str]] = ..., state: _Optional[str] = ..., reason: _Optional[str] = ..., run: _Optional[str] = ..., received: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., word: _Optional[str] = ...) -> None: ...
 
 class ListSuggestionsRequest(_message.Message):
     __slots__ = ("state",)

@@ -54,6 +54,11 @@ class SpeechStub:
                 request_serializer=serving_dot_speech_dot_protos_dot_speech__pb2.GetModelRequest.SerializeToString,
                 response_deserializer=serving_dot_speech_dot_protos_dot_speech__pb2.GetModelResponse.FromString,
                 _registered_method=True)
+        self.Suggest = channel.unary_unary(
+                '/windtunnel.speech.v1.Speech/Suggest',
+                request_serializer=serving_dot_speech_dot_protos_dot_speech__pb2.SuggestRequest.SerializeToString,
+                response_deserializer=serving_dot_speech_dot_protos_dot_speech__pb2.SuggestResponse.FromString,
+                _registered_method=True)
         self.ListSuggestions = channel.unary_unary(
                 '/windtunnel.speech.v1.Speech/ListSuggestions',
                 request_serializer=serving_dot_speech_dot_protos_dot_speech__pb2.ListSuggestionsRequest.SerializeToString,
@@ -97,6 +102,13 @@ class SpeechServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Suggest(self, request, context):
+        """Suggest a labelled clip to train with, of any word that is known: DLServer.Train, which has eight, for all vocabularies.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListSuggestions(self, request, context):
         """The suggestions that you made, the newest 1,000: those of your token where tokens are used, else those of your address.
         """
@@ -133,6 +145,11 @@ def add_SpeechServicer_to_server(servicer, server):
                     servicer.GetModel,
                     request_deserializer=serving_dot_speech_dot_protos_dot_speech__pb2.GetModelRequest.FromString,
                     response_serializer=serving_dot_speech_dot_protos_dot_speech__pb2.GetModelResponse.SerializeToString,
+            ),
+            'Suggest': grpc.unary_unary_rpc_method_handler(
+                    servicer.Suggest,
+                    request_deserializer=serving_dot_speech_dot_protos_dot_speech__pb2.SuggestRequest.FromString,
+                    response_serializer=serving_dot_speech_dot_protos_dot_speech__pb2.SuggestResponse.SerializeToString,
             ),
             'ListSuggestions': grpc.unary_unary_rpc_method_handler(
                     servicer.ListSuggestions,
@@ -253,6 +270,33 @@ class Speech:
             '/windtunnel.speech.v1.Speech/GetModel',
             serving_dot_speech_dot_protos_dot_speech__pb2.GetModelRequest.SerializeToString,
             serving_dot_speech_dot_protos_dot_speech__pb2.GetModelResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Suggest(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/windtunnel.speech.v1.Speech/Suggest',
+            serving_dot_speech_dot_protos_dot_speech__pb2.SuggestRequest.SerializeToString,
+            serving_dot_speech_dot_protos_dot_speech__pb2.SuggestResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -17,6 +17,7 @@ from tests.serving.speech.speech_models import noise, tone, write_version
 from tests.waiting import PATIENCE
 from windtunnel.clips import WORDS, as_clip, as_pcm
 from windtunnel.files import write_json
+from windtunnel.recordings import DIGITS
 from windtunnel.run import SKIPPED, Run
 from windtunnel.settings import ROOT, Settings, run_directory
 
@@ -75,13 +76,13 @@ def states(journal):
 
 
 def test_what_passes_the_checks_is_trained_with_and_the_rest_is_rejected_with_its_reason(settings, journal, champion):
-    good = [journal.add(word, as_pcm(tone(word)), "ann") for word in (2, 5)]
-    unsure = journal.add(0, as_pcm(tone(0, 0.1) + noise()), "ann")  # the champion is not sure here: there is something to learn
-    nothing = journal.add(0, as_pcm(noise()), "bob")
-    wrong = journal.add(6, as_pcm(tone(1)), "bob")
-    short = journal.add(1, as_pcm(tone(1)[:1600]), "bob")
-    silent = journal.add(1, np.full(16_000, 3, np.int16), "bob")
-    twice = [journal.add(word, as_pcm(tone(4, 0.2)), "bob") for word in (3, 4)]
+    good = [journal.add(WORDS[word], as_pcm(tone(word)), "ann") for word in (2, 5)]
+    unsure = journal.add("down", as_pcm(tone(0, 0.1) + noise()), "ann")  # the champion is not sure here: there is something to learn
+    nothing = journal.add("down", as_pcm(noise()), "bob")
+    wrong = journal.add("up", as_pcm(tone(1)), "bob")
+    short = journal.add("go", as_pcm(tone(1)[:1600]), "bob")
+    silent = journal.add("go", np.full(16_000, 3, np.int16), "bob")
+    twice = [journal.add(WORDS[word], as_pcm(tone(4, 0.2)), "bob") for word in (3, 4)]
     run = run_of(settings)
 
     said = program(settings, "claim", run)
@@ -107,7 +108,7 @@ def test_what_passes_the_checks_is_trained_with_and_the_rest_is_rejected_with_it
     }
     assert states(journal)[wrong.id][1] == reasons[wrong.id]
 
-    new = journal.add(7, as_pcm(tone(7)), "ann")  # the next run trains with the old ones too
+    new = journal.add("yes", as_pcm(tone(7)), "ann")  # the next run trains with the old ones too
     journal.undo([good[1].id])  # but not with what was taken back
     program(settings, "claim", run_of(settings, "b"))
     taken = json.loads(run_of(settings, "b").suggestions.read_text())
@@ -115,10 +116,10 @@ def test_what_passes_the_checks_is_trained_with_and_the_rest_is_rejected_with_it
 
 
 def test_who_calls_words_others_is_refused_and_what_the_champion_hears_too_is_taken(settings, journal, champion):
-    poisoned = [journal.add((word + 1) % 8, as_pcm(tone(word, 0.1)), "bob") for word in range(8)]
-    plain = [journal.add(word, as_pcm(tone(word, 0.2)), "bob") for word in range(8)]
-    slip = journal.add(3, as_pcm(tone(7)), "ann")
-    nobody = journal.add(4, as_pcm(tone(5)), "")
+    poisoned = [journal.add(WORDS[(word + 1) % 8], as_pcm(tone(word, 0.1)), "bob") for word in range(8)]
+    plain = [journal.add(WORDS[word], as_pcm(tone(word, 0.2)), "bob") for word in range(8)]
+    slip = journal.add("no", as_pcm(tone(7)), "ann")
+    nobody = journal.add("right", as_pcm(tone(5)), "")
 
     assert accepted(settings, "a") == [each.id for each in plain]
     for each, word in ((slip, "yes"), (nobody, "stop"), *((each, WORDS[word]) for word, each in enumerate(poisoned))):
@@ -126,17 +127,17 @@ def test_who_calls_words_others_is_refused_and_what_the_champion_hears_too_is_ta
 
 
 def test_what_the_champion_rejects_is_taken_of_who_has_been_right_and_of_no_other(settings, journal, calibrated):
-    right = [journal.add(number % 8, as_pcm(tone(number % 8, 0.1 + 0.01 * number)), "ann") for number in range(16)]
-    wrong = [journal.add(word, as_pcm(noise(0.1 + 0.01 * word)), "bob") for word in range(8)]
+    right = [journal.add(WORDS[number % 8], as_pcm(tone(number % 8, 0.1 + 0.01 * number)), "ann") for number in range(16)]
+    wrong = [journal.add(WORDS[word], as_pcm(noise(0.1 + 0.01 * word)), "bob") for word in range(8)]
     assert accepted(settings, "a") == [each.id for each in right]
     assert reasons(settings, "a")[wrong[0].id] == 'no command to version 3 (probability 0.02 of "down")'
     write_json(run_of(settings, "a").released("pytorch"), {})
     program(settings, "settle", run_of(settings, "a"))
 
     hard, fair = as_pcm(tone(2, 0.118) + noise()), as_pcm(tone(5, 0.16) + noise())
-    of_ann, of_bob = (journal.add(2, np.roll(hard, shift), peer) for shift, peer in enumerate(("ann", "bob")))
-    of_strangers = [journal.add(2, np.roll(hard, shift), f"peer {shift}") for shift in range(2, 50)]
-    fair_of_bob, fair_of_a_stranger = (journal.add(5, np.roll(fair, shift), peer) for shift, peer in enumerate(("bob", "cat")))
+    of_ann, of_bob = (journal.add("left", np.roll(hard, shift), peer) for shift, peer in enumerate(("ann", "bob")))
+    of_strangers = [journal.add("left", np.roll(hard, shift), f"peer {shift}") for shift in range(2, 50)]
+    fair_of_bob, fair_of_a_stranger = (journal.add("stop", np.roll(fair, shift), peer) for shift, peer in enumerate(("bob", "cat")))
     assert accepted(settings, "b")[len(right) :] == [of_ann.id, fair_of_a_stranger.id], "by what they suggested in the run before"
     found = reasons(settings, "b")
     assert {found[each.id] for each in (of_bob, *of_strangers)} == {'no command to version 3 (probability 0.10 of "left")'}
@@ -147,15 +148,15 @@ def test_what_the_champion_rejects_is_taken_of_who_has_been_right_and_of_no_othe
 
 def test_noise_of_one_sender_is_refused_however_much_there_is(settings, journal, calibrated):
     for number in range(100):
-        journal.add(number % 8, as_pcm(noise(0.1 + 0.001 * number)), "bob")
-    silent = journal.add(1, np.full(16_000, 3, np.int16), "ann")
+        journal.add(WORDS[number % 8], as_pcm(noise(0.1 + 0.001 * number)), "bob")
+    silent = journal.add("go", np.full(16_000, 3, np.int16), "ann")
     assert accepted(settings, "a") == []
     assert len(reasons(settings, "a")) == 101
     assert reasons(settings, "a")[silent.id] == "silence"
 
 
 def test_a_version_that_is_worse_takes_its_suggestions_with_it(settings, journal):
-    kept = journal.add(1, as_pcm(tone(1)), "ann")
+    kept = journal.add("go", as_pcm(tone(1)), "ann")
     run = run_of(settings)
     program(settings, "claim", run)
     write_json(run.gate("pytorch"), {"promote": False, "reason": "worse by far", "worse": True})
@@ -164,7 +165,7 @@ def test_a_version_that_is_worse_takes_its_suggestions_with_it(settings, journal
 
 
 def test_a_version_that_cannot_be_compared_gives_its_suggestions_back_and_somebody_is_called(settings, journal):
-    kept = journal.add(1, as_pcm(tone(1)), "ann")
+    kept = journal.add("go", as_pcm(tone(1)), "ann")
     run = run_of(settings)
     program(settings, "claim", run)
     write_json(run.gate("pytorch"), {"promote": False, "reason": "tested on different data", "worse": False})
@@ -179,7 +180,7 @@ def test_a_version_that_cannot_be_compared_gives_its_suggestions_back_and_somebo
 
 
 def test_a_run_that_fails_gives_its_suggestions_back(settings, journal):
-    kept = journal.add(1, as_pcm(tone(1)), "ann")
+    kept = journal.add("go", as_pcm(tone(1)), "ann")
     program(settings, "claim", run_of(settings))
     assert states(journal)[kept.id][0] == "claimed"
     program(settings, "settle", run_of(settings))
@@ -189,8 +190,33 @@ def test_a_run_that_fails_gives_its_suggestions_back(settings, journal):
 
 
 def test_a_run_that_needs_suggestions_is_skipped_where_none_is_left(settings, journal, champion):
-    wrong = journal.add(6, as_pcm(tone(1)), "bob")
+    wrong = journal.add("up", as_pcm(tone(1)), "bob")
     said = program(settings, "claim", run_of(settings), "--needed", status=SKIPPED)
     assert said.splitlines()[-1] == "no suggestion is left to train with: the model stays as it is"
     assert states(journal)[wrong.id][0] == "rejected"
     program(settings, "claim", run_of(settings, "b"))  # one that needs none trains without
+
+
+def test_words_that_the_vocabulary_lacks_are_rejected_and_say_nothing_of_who_sent_them(settings, journal):
+    seven, foreign = journal.add("seven", as_pcm(tone(7)), "ann"), journal.add("up", as_pcm(tone(6)), "ann")
+    first = run_of(settings, "first")
+    program(settings, "claim", first, "--dataset", "free_spoken_digits")  # there is no champion: its words are those of the recordings
+    taken = json.loads(first.suggestions.read_text())
+    assert [each["word"] for each in taken["accepted"]] == ["seven"]
+    reason = f'"up" is no word of this server, which has {", ".join(DIGITS)}'
+    assert [(each["id"], each["reason"]) for each in taken["rejected"]] == [(foreign.id, reason)]
+    assert load_file(first.clips)["labels"].tolist() == [7]
+    write_json(first.released("pytorch"), {})
+    program(settings, "settle", first)
+
+    models = Config.of(settings).models
+    write_version(models / "1", words=DIGITS)
+    write_json(models / MODELS, {"versions": [1], "champion": 1})
+    others = [journal.add(WORDS[number], as_pcm(tone(number, 0.2)), "ann") for number in range(8)]
+    right = journal.add("nine", as_pcm(tone(9)), "ann")
+    second = run_of(settings, "second")
+    program(settings, "claim", second)
+    taken = json.loads(second.suggestions.read_text())
+    assert [each["id"] for each in taken["accepted"]] == [seven.id, right.id]
+    assert {each["id"] for each in taken["rejected"]} == {each.id for each in others}
+    assert load_file(second.clips)["labels"].tolist() == [7, 9]

@@ -27,12 +27,13 @@ import sys
 from pathlib import Path
 import numpy as np
 from serving.speech.journal import Journal, Limits
+from windtunnel.clips import WORDS
 file, uploads, seed = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
 journal = Journal(file, uploads, Limits(10**6, 10**9, 30))
 for number in range(25):
     clip = np.random.default_rng([seed, number]).integers(-9000, 9000, 1600).astype(np.int16)
-    journal.add(number % 8, clip, f"peer {seed}")
-    journal.add(number % 8, np.full(1600, 1 + number, np.int16), f"peer {seed}")  # all processes have these
+    journal.add(WORDS[number % 8], clip, f"peer {seed}")
+    journal.add(WORDS[number % 8], np.full(1600, 1 + number, np.int16), f"peer {seed}")  # all processes have these
 """
 
 
@@ -71,8 +72,8 @@ def age(tmp_path: Path, **ago: float) -> None:
 
 def test_a_suggestion_is_stored_with_all_that_is_known_of_it(journal: Journal, open_journal: Callable[..., Journal]) -> None:
     before = datetime.now(UTC)
-    made = journal.add(6, clip(), "10.0.0.7")
-    assert (made.label, made.peer, made.state, made.reason, made.run) == (6, "10.0.0.7", "received", None, None)
+    made = journal.add("up", clip(), "10.0.0.7")
+    assert (made.word, made.peer, made.state, made.reason, made.run) == ("up", "10.0.0.7", "received", None, None)
     assert before - timedelta(seconds=1) <= made.received <= datetime.now(UTC)  # it may be cut to whole seconds
     assert made.file.name.startswith("up-")
     assert read_wav(made.file.read_bytes()).tolist() == clip().tolist()
@@ -81,42 +82,42 @@ def test_a_suggestion_is_stored_with_all_that_is_known_of_it(journal: Journal, o
 
 @pytest.mark.parametrize("samples", [1, CLIP_SAMPLES])
 def test_shortest_and_longest_clip(journal: Journal, samples: int) -> None:
-    assert len(read_wav(journal.add(0, clip(1, samples), "peer").file.read_bytes())) == samples
+    assert len(read_wav(journal.add("down", clip(1, samples), "peer").file.read_bytes())) == samples
 
 
 def test_the_database_survives_a_power_cut(journal: Journal, tmp_path: Path) -> None:
     """As far as settings can say so: write-ahead log, flushed at each commit."""
-    journal.add(0, clip(), "peer")
+    journal.add("down", clip(), "peer")
     assert (tmp_path / "state" / "journal.db-wal").stat().st_size > 0
     assert journal._db.execute("PRAGMA synchronous").fetchone()[0] == 2
 
 
 def test_the_same_content_and_word_is_one_suggestion(journal: Journal) -> None:
-    first = journal.add(3, clip(), "peer")
+    first = journal.add("no", clip(), "peer")
     filled = np.zeros(CLIP_SAMPLES, np.int16)
     filled[: len(clip())] = clip()
-    assert journal.add(3, clip(), "another") == first
-    assert journal.add(3, filled, "peer") == first
-    other_word, other_content = journal.add(4, clip(), "peer"), journal.add(3, clip(9), "peer")
+    assert journal.add("no", clip(), "another") == first
+    assert journal.add("no", filled, "peer") == first
+    other_word, other_content = journal.add("right", clip(), "peer"), journal.add("no", clip(9), "peer")
     assert journal.list() == [first, other_word, other_content]
     assert names(first.file.parent) == {each.file.name for each in journal.list()}
 
 
 @pytest.mark.parametrize("state", ["claimed", "trained", "rejected"])
 def test_the_same_is_one_suggestion_in_whatever_state_it_is(journal: Journal, state: str) -> None:
-    first = journal.add(3, clip(), "peer")
+    first = journal.add("no", clip(), "peer")
     journal.claim("run")
     if state != "claimed":
         journal.settle("run", {first.id: "silence"} if state == "rejected" else {})
-    again = journal.add(3, clip(), "peer")
+    again = journal.add("no", clip(), "peer")
     assert (again.id, again.state) == (first.id, state)
     assert journal.waiting() == []
 
 
 def test_what_was_undone_can_be_suggested_again(journal: Journal) -> None:
-    first = journal.add(3, clip(), "peer")
+    first = journal.add("no", clip(), "peer")
     journal.undo([first.id])
-    second = journal.add(3, clip(), "peer")
+    second = journal.add("no", clip(), "peer")
     assert [each.state for each in journal.list()] == ["undone", "received"]
     assert names(first.file.parent) == {second.file.name}
 
@@ -124,52 +125,52 @@ def test_what_was_undone_can_be_suggested_again(journal: Journal) -> None:
 def test_a_peer_has_so_many_an_hour(open_journal: Callable[..., Journal], tmp_path: Path) -> None:
     journal = open_journal(Limits(per_peer_hour=2, disk_bytes=10**9, keep_days=30))
     for number in range(2):
-        journal.add(0, clip(number), "10.0.0.7")
+        journal.add("down", clip(number), "10.0.0.7")
     journal.undo([1])  # counts all the same
     with pytest.raises(QuotaError, match=r"10\.0\.0\.7 has made 2 suggestions within an hour, which is all that one may: send more later"):
-        journal.add(0, clip(2), "10.0.0.7")
-    assert journal.add(0, clip(1), "10.0.0.7").id == 2  # is there already
-    journal.add(0, clip(2), "10.0.0.8")
+        journal.add("down", clip(2), "10.0.0.7")
+    assert journal.add("down", clip(1), "10.0.0.7").id == 2  # is there already
+    journal.add("down", clip(2), "10.0.0.8")
     age(tmp_path, minutes=61)
-    journal.add(0, clip(3), "10.0.0.7")
+    journal.add("down", clip(3), "10.0.0.7")
     assert len(names(tmp_path / "uploads")) == 3
 
 
 def test_the_disk_space_is_limited(open_journal: Callable[..., Journal], tmp_path: Path) -> None:
     journal = open_journal(Limits(per_peer_hour=10**6, disk_bytes=2 * 3244, keep_days=30))
-    journal.add(0, clip(0), "peer")
-    journal.add(0, clip(1), "peer")
+    journal.add("down", clip(0), "peer")
+    journal.add("down", clip(1), "peer")
     with pytest.raises(QuotaError, match=r"suggestions take 6488 of 6488 bytes, and this one has 3244: ask the operator for room"):
-        journal.add(0, clip(2), "peer")
+        journal.add("down", clip(2), "peer")
     assert sum(file.stat().st_size for file in (tmp_path / "uploads").glob("*.wav")) == 2 * 3244
     journal.undo([1])
-    journal.add(0, clip(2), "peer")
+    journal.add("down", clip(2), "peer")
 
 
 def test_a_run_claims_all_and_a_second_time_the_same(journal: Journal) -> None:
-    first, second = (journal.add(0, clip(number), "peer") for number in range(2))
+    first, second = (journal.add("down", clip(number), "peer") for number in range(2))
     claimed = journal.claim("a")
     assert [(each.id, each.state, each.run) for each in claimed] == [(first.id, "claimed", "a"), (second.id, "claimed", "a")]
-    third = journal.add(0, clip(2), "peer")
+    third = journal.add("down", clip(2), "peer")
     assert journal.claim("a") == claimed == journal.list(run="a")
     assert [each.id for each in journal.claim("b")] == [third.id]
     assert journal.waiting() == []
 
 
 def test_a_run_that_is_settled_claims_no_more(journal: Journal) -> None:
-    journal.add(0, clip(0), "peer")
+    journal.add("down", clip(0), "peer")
     journal.claim("a")
     journal.settle("a", {})
-    journal.add(0, clip(1), "peer")
+    journal.add("down", clip(1), "peer")
     assert journal.claim("a") == []
     assert len(journal.waiting()) == 1
 
 
 def test_what_is_settled_is_trained_or_rejected(journal: Journal, tmp_path: Path) -> None:
     for number in range(3):
-        journal.add(0, clip(number), "peer")
+        journal.add("down", clip(number), "peer")
     journal.claim("a")
-    late = journal.add(0, clip(3), "peer")
+    late = journal.add("down", clip(3), "peer")
     for _ in range(2):
         journal.settle("a", {2: "silence"})
         assert [(each.state, each.reason) for each in journal.list(run="a")] == [
@@ -185,7 +186,7 @@ def test_what_is_settled_is_trained_or_rejected(journal: Journal, tmp_path: Path
 
 
 def test_a_run_rejects_only_what_it_claimed(journal: Journal) -> None:
-    journal.add(0, clip(), "peer")
+    journal.add("down", clip(), "peer")
     journal.claim("a")
     with pytest.raises(WindtunnelError, match=r"run b never claimed suggestions \[1, 7\]: reject what `claim` gave it"):
         journal.settle("b", {1: "silence", 7: "silence"})
@@ -193,8 +194,8 @@ def test_a_run_rejects_only_what_it_claimed(journal: Journal) -> None:
 
 
 def test_what_a_failed_run_had_waits_again(journal: Journal) -> None:
-    made = journal.add(0, clip(0), "peer")
-    undone = journal.add(0, clip(1), "peer")
+    made = journal.add("down", clip(0), "peer")
+    undone = journal.add("down", clip(1), "peer")
     journal.claim("a")
     journal.undo([undone.id])
     assert journal.release("a") == 1
@@ -204,7 +205,7 @@ def test_what_a_failed_run_had_waits_again(journal: Journal) -> None:
 
 
 def test_suggestions_are_listed_by_peer_state_and_run(journal: Journal) -> None:
-    mine, other = journal.add(0, clip(0), "me"), journal.add(0, clip(1), "other")
+    mine, other = journal.add("down", clip(0), "me"), journal.add("down", clip(1), "other")
     assert journal.list() == [mine, other]
     assert journal.list(peer="me") == [mine]
     assert journal.list(peer="me", state="trained") == []
@@ -213,7 +214,7 @@ def test_suggestions_are_listed_by_peer_state_and_run(journal: Journal) -> None:
 
 
 def test_one_undoes_ones_own_once(journal: Journal) -> None:
-    mine, other = journal.add(0, clip(0), "me"), journal.add(0, clip(1), "other")
+    mine, other = journal.add("down", clip(0), "me"), journal.add("down", clip(1), "other")
     undone = journal.undo([mine.id, other.id, 99], peer="me")
     assert [(each.id, each.state) for each in undone] == [(mine.id, "undone")]
     assert not mine.file.exists()
@@ -223,11 +224,11 @@ def test_one_undoes_ones_own_once(journal: Journal) -> None:
 
 def test_what_is_undone_in_any_state_is_not_used_again(journal: Journal, tmp_path: Path) -> None:
     for number in range(3):
-        journal.add(0, clip(number), "peer")
+        journal.add("down", clip(number), "peer")
     journal.claim("a")
     journal.settle("a", {1: "silence"})
     for number, run in ((3, "b"), (4, None)):
-        journal.add(0, clip(number), "peer")
+        journal.add("down", clip(number), "peer")
         if run:
             journal.claim(run)
     assert [each.state for each in journal.list()] == ["rejected", "trained", "trained", "claimed", "received"]
@@ -243,7 +244,7 @@ def test_what_is_undone_in_any_state_is_not_used_again(journal: Journal, tmp_pat
 def test_rejected_recordings_are_kept_for_so_many_days(journal: Journal, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     for number in range(2):
-        journal.add(0, clip(number), "peer")
+        journal.add("down", clip(number), "peer")
     journal.claim("a")
     journal.settle("a", {1: "silence"})
     assert journal.purge() == 0
@@ -255,12 +256,12 @@ def test_rejected_recordings_are_kept_for_so_many_days(journal: Journal, tmp_pat
     rejected, trained = journal.list()
     assert caplog.messages == [f"{rejected.file} is removed: its suggestion, 1, was rejected more than 30 days ago (KeepDays)"]
     assert (rejected.state, rejected.reason, rejected.file.exists(), trained.file.exists()) == ("rejected", "silence", False, True)
-    assert [each.state for each in (journal.add(0, clip(0), "peer"), journal.add(0, clip(1), "peer"))] == ["received", "trained"]
+    assert [each.state for each in (journal.add("down", clip(0), "peer"), journal.add("down", clip(1), "peer"))] == ["received", "trained"]
 
 
 def test_rejected_recordings_are_kept_for_ever_where_no_days_are_named(open_journal: Callable[..., Journal], tmp_path: Path) -> None:
     journal = open_journal(Limits(per_peer_hour=10**6, disk_bytes=10**9, keep_days=None))
-    journal.add(0, clip(), "peer")
+    journal.add("down", clip(), "peer")
     journal.claim("a")
     journal.settle("a", {1: "silence"})
     age(tmp_path, days=10_000)
@@ -271,7 +272,7 @@ def test_rejected_recordings_are_kept_for_ever_where_no_days_are_named(open_jour
 def test_a_lost_database_is_made_again_from_the_recordings(
     journal: Journal, open_journal: Callable[..., Journal], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    before = [journal.add(number, clip(number), "peer") for number in range(3)]
+    before = [journal.add(WORDS[number], clip(number), "peer") for number in range(3)]
     journal.claim("a")
     journal.settle("a", {1: "silence"})
     journal.close()
@@ -279,14 +280,14 @@ def test_a_lost_database_is_made_again_from_the_recordings(
         file.unlink()
     after = {each.digest: each for each in open_journal().list()}
     assert "had no row" in caplog.text
-    assert [after[each.digest].label for each in before] == [0, 1, 2]
+    assert [after[each.digest].word for each in before] == ["down", "go", "left"]
     assert [after[each.digest].state for each in before] == ["rejected", "received", "received"]
 
 
 def test_a_recording_that_was_taken_away_is_rejected_and_comes_back(
     journal: Journal, open_journal: Callable[..., Journal], tmp_path: Path
 ) -> None:
-    made = journal.add(0, clip(), "peer")
+    made = journal.add("down", clip(), "peer")
     journal.claim("a")
     (tmp_path / "uploads").rename(tmp_path / "elsewhere")
     (lost,) = open_journal().list()
@@ -300,7 +301,7 @@ def test_what_an_opening_removes_is_in_the_log(
     journal: Journal, open_journal: Callable[..., Journal], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
-    made = journal.add(0, clip(), "peer")
+    made = journal.add("down", clip(), "peer")
     twin, part = (made.file.with_name(f"down-{digit * 32}.wav") for digit in "01")
     twin.write_bytes(made.file.read_bytes())
     part = part.with_name(f".{part.name}.x1")
@@ -316,9 +317,9 @@ def test_what_an_opening_removes_is_in_the_log(
 def test_a_recording_that_was_taken_away_and_sent_again_is_there_once(
     journal: Journal, open_journal: Callable[..., Journal], tmp_path: Path
 ) -> None:
-    made = journal.add(0, clip(), "peer")
+    made = journal.add("down", clip(), "peer")
     made.file.rename(tmp_path / made.file.name)
-    again = open_journal().add(0, clip(), "peer")
+    again = open_journal().add("down", clip(), "peer")
     (tmp_path / made.file.name).rename(made.file)
     assert open_journal().waiting() == [again]
     assert names(tmp_path / "uploads") == {again.file.name}
@@ -340,7 +341,9 @@ def test_many_threads_and_processes_add_while_others_open_and_claim(open_journal
     command = [sys.executable, "-c", ADDER, str(tmp_path / "state" / "journal.db"), str(tmp_path / "uploads")]
     adders = [subprocess.Popen([*command, str(seed)], env=environment) for seed in range(2)]
     journal = open_journal()
-    threads = [threading.Thread(target=lambda seed=seed: [journal.add(1, clip(seed + n), "t") for n in range(10)]) for seed in (100, 200)]
+    threads = [
+        threading.Thread(target=lambda seed=seed: [journal.add("go", clip(seed + n), "t") for n in range(10)]) for seed in (100, 200)
+    ]
     for thread in threads:
         thread.start()
     turns = 0
@@ -355,7 +358,7 @@ def test_many_threads_and_processes_add_while_others_open_and_claim(open_journal
     suggestions = open_journal().list()
     assert len(suggestions) == 2 * 25 + 25 + 2 * 10
     assert {each.peer for each in suggestions} == {"peer 0", "peer 1", "t"}
-    assert len({(each.digest, each.label) for each in suggestions}) == len(suggestions)
+    assert len({(each.digest, each.word) for each in suggestions}) == len(suggestions)
     assert names(tmp_path / "uploads") == {each.file.name for each in suggestions}
 
 
@@ -365,7 +368,7 @@ def test_many_processes_create_a_journal_at_once(tmp_path: Path) -> None:
         if (child := os.fork()) == 0:
             status = 1
             try:
-                Journal(tmp_path / "journal.db", tmp_path / "uploads", GENEROUS).add(0, clip(), "peer")
+                Journal(tmp_path / "journal.db", tmp_path / "uploads", GENEROUS).add("down", clip(), "peer")
                 status = 0
             finally:
                 os._exit(status)
@@ -379,12 +382,12 @@ def test_a_full_disk_is_said_and_leaves_nothing(journal: Journal, tmp_path: Path
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
     try:
         with pytest.raises(JournalError, match=r"uploads.* cannot be used for suggestions \(File too large\): make room"):
-            journal.add(0, clip(), "peer")
+            journal.add("down", clip(), "peer")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert names(tmp_path / "uploads") == set()
     assert journal.list() == []
-    journal.add(0, clip(), "peer")
+    journal.add("down", clip(), "peer")
 
 
 def test_a_database_that_cannot_be_written_leaves_nothing(journal: Journal, tmp_path: Path) -> None:
@@ -394,7 +397,7 @@ def test_a_database_that_cannot_be_written_leaves_nothing(journal: Journal, tmp_
 
     def fill() -> None:
         for number in range(500):
-            journal.add(0, clip(number, 10), "peer" * 200)
+            journal.add("down", clip(number, 10), "peer" * 200)
 
     with pytest.raises(JournalError, match=r"journal\.db cannot be used \(database or disk is full\): make room on its disk$"):
         fill()
@@ -418,5 +421,5 @@ def test_a_folder_that_cannot_be_made_is_said(open_journal: Callable[..., Journa
 
 
 def test_names_hold_the_word(journal: Journal) -> None:
-    for label, word in enumerate(WORDS):
-        assert journal.add(label, clip(label), "peer").file.name.startswith(f"{word}-")
+    for seed, word in enumerate((*WORDS, "drei", "turn-on", "turn it on", "don't", "ноль")):
+        assert journal.add(word, clip(seed), "peer").file.name.startswith(f"{word}-")

@@ -19,6 +19,7 @@ from serving.speech.protos.dlserver_pb2 import TrainingRequest
 from serving.speech.protos.speech_pb2 import ListSuggestionsRequest
 from tests.serving.speech.running_speech import SpeechServer, running
 from tests.waiting import PATIENCE, wait_for
+from windtunnel.clips import WORDS
 from windtunnel.settings import ROOT
 from windtunnel.wav import read_wav
 
@@ -40,6 +41,7 @@ import ctypes, json, os, shutil, signal, sys, threading
 from pathlib import Path
 import numpy as np
 from serving.speech.journal import Journal, Limits
+from windtunnel.clips import WORDS
 
 {inspect.getsource(clip)}
 {inspect.getsource(open_journal)}
@@ -88,7 +90,7 @@ STEP(ssize_t, pwrite64, (int descriptor, const void *data, size_t size, off64_t 
 # copy, the step that it was killed at and what it had acknowledged. It forks, to import everything once.
 PROGRAM = """
 def add(journal, acknowledge):
-    acknowledge(journal.add(4, clip(4), "peer").digest)
+    acknowledge(journal.add("right", clip(4), "peer").digest)
 
 def claim(journal, acknowledge):
     acknowledge([each.id for each in journal.claim("second")])
@@ -133,7 +135,7 @@ place = Path(sys.argv[1])
 
 def stream(journal, turn, thread):
     for number in range(turn * 10_000 + thread, (turn + 1) * 10_000, 4):
-        os.write(1, f"{journal.add(number % 8, clip(number), 'peer').digest}\\n".encode())  # in one piece; print() would write two
+        os.write(1, f"{journal.add(WORDS[number % 8], clip(number), 'peer').digest}\\n".encode())  # in one piece; print() would write two
 
 for turn in range(12):
     received, sent = os.pipe()
@@ -160,7 +162,7 @@ def assert_whole(place: Path) -> Journal:
     there = {file for folder in (uploads, uploads / QUARANTINE) for file in folder.iterdir()} - {uploads / QUARANTINE}
     needed = [each for each in journal.list() if each.state != "undone" and (each.state != "rejected" or each.file.exists())]
     assert there == {each.file for each in needed}
-    assert len({(each.digest, each.label) for each in needed}) == len(needed)
+    assert len({(each.digest, each.word) for each in needed}) == len(needed)
     assert all(len(read_wav(each.file.read_bytes())) == 3200 for each in needed)
     return journal
 
@@ -202,14 +204,14 @@ def journal(place: Path):
     """A journal of suggestions 1, 2 and 3, claimed by the run `first`."""
     made = open_journal(place / "journal")
     for number in range(3):
-        made.add(number, clip(number), "peer")
+        made.add(WORDS[number], clip(number), "peer")
     made.claim("first")
     yield made
     made.close()
 
 
 def test_adding_is_killed_at_every_step(journal: Journal, killed) -> None:
-    journal.add(3, clip(3), "peer")
+    journal.add("no", clip(3), "peer")
     journal.close()
     points = killed("add")
     assert len(points) >= 12
@@ -220,7 +222,7 @@ def test_adding_is_killed_at_every_step(journal: Journal, killed) -> None:
         states = [suggestion.state for suggestion in reopened.list()]
         assert states[:4] == ["claimed", "claimed", "claimed", "received"]
         assert states[4:] in ([], ["received"])  # the one that was being added may be there
-        again = [reopened.add(number, clip(number), "peer").id for number in (3, 4)]
+        again = [reopened.add(WORDS[number], clip(number), "peer").id for number in (3, 4)]
         assert again == [suggestion.id for suggestion in reopened.list(peer="peer", state="received")]
         reopened.close()
 
@@ -271,7 +273,7 @@ def test_claiming_is_killed_at_every_step(journal: Journal, killed) -> None:
 
 def test_recovering_is_killed_at_every_step(journal: Journal, killed, place: Path) -> None:
     other = open_journal(place / "other")
-    strays = [other.add(number, clip(number), "peer").file for number in (0, 5)]  # the first is a suggestion that is there already
+    strays = [other.add(WORDS[number], clip(number), "peer").file for number in (0, 5)]  # the first is a suggestion that is there already
     other.close()
     for stray in strays:
         stray.rename(place / "journal" / "uploads" / stray.name)

@@ -71,7 +71,7 @@ def test_poison_that_passes_the_checks_is_rejected_with_the_version_it_made_wors
     journal = open_journal(config)
     poison = ((number, label) for number in itertools.count() if (label := other(number)) is not None)
     for number, label in itertools.islice(poison, POISONED):
-        journal.add(label, tone(number % 8, 5000 + number), f"sender {number}")
+        journal.add(WORDS[label], tone(number % 8, 5000 + number), f"sender {number}")
 
     command = [sys.executable, "-m", "serving.speech.local"]
     done = subprocess.run(command, cwd=ROOT, input=config.model_dump_json(), capture_output=True, text=True, timeout=RUN_PATIENCE)

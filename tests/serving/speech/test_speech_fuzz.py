@@ -16,6 +16,7 @@ from serving.speech.protos import dlserver_pb2, speech_pb2
 from tests.serving.speech.running_speech import SpeechServer, running
 from tests.serving.speech.speech_models import tone
 from tests.waiting import PATIENCE
+from windtunnel.clips import WORDS
 
 pytestmark = pytest.mark.minutes(1)
 
@@ -42,6 +43,12 @@ messages = some.one_of(
     some.builds(dlserver_pb2.TrainingRequest, audio_samples=clips, label=some.one_of(some.integers(0, 7), integers)),
     some.builds(speech_pb2.RecognizeRequest, pcm=pcm, samples=some.one_of(some.just([]), clips), model_version=some.integers(-1, 2)),
     some.builds(speech_pb2.RecognizeLongRequest, pcm=pcm, hop_milliseconds=some.integers(0, 2000), model_version=some.integers(-1, 2)),
+    some.builds(
+        speech_pb2.SuggestRequest,
+        word=some.one_of(some.sampled_from(WORDS), some.text(max_size=9)),
+        pcm=pcm,
+        samples=some.one_of(some.just([]), clips),
+    ),
     some.builds(speech_pb2.UndoSuggestionsRequest, ids=some.lists(some.integers(-(2**63), 2**63 - 1), max_size=9)),
     some.builds(speech_pb2.ListSuggestionsRequest, state=some.text(max_size=9)),
 ).map(lambda message: message.SerializeToString())

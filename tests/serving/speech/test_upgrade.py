@@ -63,7 +63,7 @@ def test_old_suggestions_are_taken_in_once_and_their_files_stay(config: Config, 
     files = {str(file.relative_to(config.suggestions)) for file in config.suggestions.glob("*/*.wav")}
     upgrade(config, journal)
     taken = journal.list()
-    assert [(each.label, each.peer, each.state) for each in taken] == [(label, "", "received") for label in range(8) for _ in range(2)]
+    assert [(each.word, each.peer, each.state) for each in taken] == [(word, "", "received") for word in WORDS for _ in range(2)]
     assert {str(file.relative_to(config.suggestions)) for file in config.suggestions.glob("*/*.wav")} == files == OLD
     journal.undo([taken[0].id])
     upgrade(config, journal)

@@ -1,9 +1,16 @@
+import shutil
+
 import numpy as np
+import pytest
 from safetensors.numpy import save_file
 
+from tests.serving.speech.speech_models import write_version
 from tests.tones import tone
-from train_server.speech_commands.conditions import new_suggestions
+from train_server.speech_commands.conditions import check_vocabulary, draw, new_suggestions, same_words
+from windtunnel.clips import WORDS
+from windtunnel.errors import WindtunnelError
 from windtunnel.files import write_json
+from windtunnel.recordings import DIGITS
 from windtunnel.run import Run
 
 
@@ -17,3 +24,22 @@ def test_recordings_that_are_suggested_are_not_trained_with(tones, tmp_path):
     assert digests == ["a", "d"]
     assert found["labels"].tolist() == [1, 2]
     assert np.array_equal(found["clips"], clips[[0, 3]])
+
+
+def test_recordings_of_other_words_than_the_champions_are_refused(tones, tmp_path):
+    run = Run(tmp_path)
+    check_vocabulary(run, tones)  # there is no champion yet
+    assert same_words(run) == "auto"
+    write_version(run.champion)
+    check_vocabulary(run, tones)
+    assert same_words(run) == "auto"
+    shutil.rmtree(run.champion)
+    write_version(run.champion, words=DIGITS)
+    write_json(run.suggestions, {"accepted": []})
+    with pytest.raises(WindtunnelError) as error:
+        draw(run, tones, tune=True)
+    assert str(error.value).startswith(
+        f"mini_speech_commands has the words {', '.join(WORDS)}, but the champion knows {', '.join(DIGITS)}: a server has one vocabulary. "
+    )
+    assert same_words(run) == "tones"  # the champion's own data set, where nobody names one
+    assert not run.spec_file.exists()
