@@ -6,8 +6,8 @@ enough suggestions wait.
 
 | task | what it does |
 |---|---|
-| `claim` | claims the suggestions that wait, and checks them: what is too short, silent, contradictory, or plainly another word to the \
-champion is rejected, with the reason |
+| `claim` | claims the suggestions that wait, and checks them: what is too short, silent, contradictory, or not believed, by what the \
+champion hears and by how often its sender is right, is rejected, with the reason |
 | `conditions` | finds the recordings, whose words must be the champion's; takes the champion's weights to start from, or draws new ones |
 | `train` | the model: its version goes into MLflow's registry, with its lineage |
 | `baseline` | with `baseline`: the network of TensorFlow's tutorial, to compare the model with |

@@ -90,7 +90,7 @@ def doubts(
         for each, length in zip((*suggestions, *before), (*lengths, *earlier_lengths), strict=True)
     ]
     shares = reliability(own, senders)
-    refused = np.flatnonzero(~believed(own, shares)[: len(suggestions)])
+    refused = np.flatnonzero(~believed(own, shares)[: len(suggestions)]).tolist()
     return {suggestions[row].id: reason(champion, heard[row], suggestions[row], shares[row]) for row in refused}
 
 
