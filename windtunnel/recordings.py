@@ -77,9 +77,9 @@ def part_of(speaker: str) -> Part:
 
 @dataclass(frozen=True, kw_only=True)
 class Archive(Source[Recordings]):
-    """Recordings in one zip, `file`, or in a folder of that name. Not known by one SHA-256, since there are several of the same name: each
-    recording is verified.
+    """Recordings in one zip, `file`, or in a folder of that name.
 
+    They are not known by one SHA-256, since there are several of the same name: each recording is verified.
     `manifest` is theirs where none lies in the zip or beside it; with None they are the eight words in the layout of the Speech Commands.
     """
 
@@ -114,45 +114,52 @@ class Archive(Source[Recordings]):
         """Its recordings, every one verified: those in the zip, or, where it was unpacked, in folders of words."""
         manifest, archive, folder = self.manifest_in(directory), directory / self.file, self._folder(directory)
         if archive.is_file():
-            recorded = read_archive(archive, manifest)
+            place, recorded = archive, read_archive(archive, manifest)
         elif (folder / FILE).is_file():
-            recorded = read_folder(folder, manifest)
+            place, recorded = folder, read_folder(folder, manifest)
         elif any((directory / word).is_dir() for word in WORDS):
-            recorded = read_folder(directory)
+            place, recorded = directory, read_folder(directory)
         else:
-            recorded = read_archive(archive)  # which says that it is not there
-        return _split(name, directory, self, manifest, recorded)
+            place, recorded = archive, read_archive(archive)  # which says that it is not there
+        content = (_words(manifest), recorded.clips, recorded.labels, recorded.speakers)
+        files = {self.file: recorded.digest}
+        if manifest is None:
+            parts = _by_speaker(recorded, {speaker: part_of(speaker) for speaker in set(recorded.speakers.tolist())})
+            return Recordings(name, directory, self.title, *content, parts, files)
+        return Recordings(name, directory, manifest.title, *content, _parts(place, manifest, recorded), files | {FILE: manifest.digest})
 
     def _folder(self, directory: Path) -> Path:
         return directory / Path(self.file).stem
 
 
-def _split(name: str, directory: Path, source: Archive, manifest: RecordingsManifest | None, recorded: Recorded) -> Recordings:
-    """The recordings with their parts.
+def _by_speaker(recorded: Recorded, parts: Mapping[str, Part]) -> np.ndarray:
+    """The part of each recording, str (N)."""
+    return np.array([parts[speaker] for speaker in recorded.speakers.tolist()])
+
+
+def _parts(place: Path, manifest: RecordingsManifest, recorded: Recorded) -> np.ndarray:
+    """The part of each recording, str (N), as a manifest has it.
 
     Raises:
-        WindtunnelError: a speaker that the manifest names says nothing, or a part has no speaker.
+        WindtunnelError: a speaker that it names says nothing, a part has no speaker, or nobody to train with says a word.
     """
-    speakers, which = np.unique(recorded.speakers, return_inverse=True)
-    parts = {speaker: part_of(speaker) for speaker in speakers.tolist()}
-    title, words, files = source.title, WORDS, {source.file: recorded.digest}
-    if manifest is not None:
-        title, words, files = manifest.title, manifest.vocabulary, files | {FILE: manifest.digest}
-        if manifest.test is not None and manifest.validation is not None:
-            named = dict.fromkeys(manifest.validation, "validation") | dict.fromkeys(manifest.test, "test")
-            if strangers := sorted(set(named) - set(parts)):
-                raise WindtunnelError(
-                    f"{directory / source.file} holds no recording of {', '.join(strangers)}, named in its manifest: there are "
-                    f"{_few(sorted(parts))}; correct `test` and `validation`"
-                )
-            parts = {speaker: named.get(speaker, "train") for speaker in parts}
-        if lacking := [part for part in get_args(Part) if part not in parts.values()]:
-            raise WindtunnelError(
-                f"{directory / source.file} has no speaker for {' and '.join(lacking)}: name `test` and `validation` speakers in its "
-                f"manifest, and leave others to train with; there are {_few(sorted(parts))}"
-            )
-    here = np.array([parts[speaker] for speaker in speakers.tolist()])[which]
-    return Recordings(name, directory, title, words, recorded.clips, recorded.labels, recorded.speakers, here, files)
+    parts: dict[str, Part] = {speaker: part_of(speaker) for speaker in set(recorded.speakers.tolist())}
+    if manifest.test is not None and manifest.validation is not None:
+        named: dict[str, Part] = {**dict.fromkeys(manifest.validation, "validation"), **dict.fromkeys(manifest.test, "test")}
+        if strangers := sorted(set(named) - set(parts)):
+            found = f"{place} holds no recording of {', '.join(strangers)}, named in its manifest: there are {_few(sorted(parts))}"
+            raise WindtunnelError(f"{found}; correct `test` and `validation`")
+        parts = {speaker: named.get(speaker, "train") for speaker in parts}
+    if lacking := [part for part in get_args(Part) if part not in parts.values()]:
+        raise WindtunnelError(
+            f"{place} has no speaker for {' and '.join(lacking)}: name `test` and `validation` speakers in its manifest, and leave others "
+            f"to train with; there are {_few(sorted(parts))}"
+        )
+    here = _by_speaker(recorded, parts)
+    taught = set(recorded.labels[here == "train"].tolist())
+    if untaught := [word for label, word in enumerate(manifest.vocabulary) if label not in taught]:
+        raise WindtunnelError(f"{place}: no speaker to train with says {', '.join(untaught)}: name others in `test` and `validation`")
+    return here
 
 
 def _few(names: Sequence[str], most: int = 10) -> str:
@@ -315,8 +322,10 @@ def _words(manifest: RecordingsManifest | None) -> tuple[str, ...]:
 
 
 def place_of(path: Path) -> tuple[str, Path]:
-    """The name of recordings that somebody names by a path, and the directory to read them from: a zip, a folder with a manifest, or else
-    a folder with `mini_speech_commands.zip`, or with folders of its words."""
+    """The name of recordings that somebody names by a path, and the directory to read them from.
+
+    The path is that of a zip or of a folder with a manifest; else of a folder with `mini_speech_commands.zip`, or folders of its words.
+    """
     if path.suffix == ".zip" or (path / FILE).is_file():
         return path.stem if path.suffix == ".zip" else path.name, path.parent
     return "mini_speech_commands", path

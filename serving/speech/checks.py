@@ -124,6 +124,6 @@ def reason(champion: Recognizer, heard: np.ndarray, suggestion: Suggestion, shar
         why = f'no command to version {champion.number} (probability {own:.2f} of "{suggestion.word}")'
     else:
         why = f"version {champion.number} hears {champion.words[best]} with probability {heard[best]:.2f}"
-    if believed(own, STRANGER):
+    if believed(np.array(own), STRANGER):
         why += f", and of what {suggestion.peer} suggests {share:.0%} is right"
     return why

@@ -164,6 +164,7 @@ def test_what_is_wrong_in_a_manifest_is_named(change: dict[str, Any], message: s
         ({}, {"words": ["0", "3"]}, "holds no recording of 3: get a complete one"),
         ({}, {"test": ["zoe"]}, "holds no recording of zoe, named in its manifest: there are ann, bob, cy_d, eve; correct"),
         ({}, {"test": ["ann", "cy_d", "eve"]}, "has no speaker for train: name `test` and `validation` speakers"),
+        ({"3_ann_0.wav": wav(noise(3), rate=8000)}, {"words": ["0", "3"]}, "no speaker to train with says 3: name others in `test`"),
     ],
 )
 def test_what_does_not_fit_its_manifest_is_named(entries: Entries, change: dict[str, Any], message: str, place: Path) -> None:

@@ -75,8 +75,10 @@ def write_conditions(run: Run, spec: SpeechSpec, data: Recordings, suggestions: 
 
 
 def same_words(run: Run) -> str:
-    """The data set that `auto` stands for: the champion's, where its words are not those of `mini_speech_commands`, so that a server which
-    has itself retrained keeps its vocabulary."""
+    """The data set that `auto` stands for: the champion's, where its words are not the eight.
+
+    So a server that has its model retrained, and names no data set, keeps its vocabulary.
+    """
     if not run.champion.exists() or read_recognizer(run.champion).labels == WORDS:
         return "auto"
     return read_manifest(run.champion).spec.dataset

@@ -1,5 +1,7 @@
 """A server whose model has other words than the old protocol: ten digits, or only some of the eight."""
 
+import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -24,7 +26,7 @@ from tests.serving.speech.test_speech_service import pcm, refused
 from tests.waiting import PATIENCE
 from windtunnel.clips import WORDS, as_pcm
 from windtunnel.recordings import DIGITS
-from windtunnel.settings import ROOT
+from windtunnel.settings import ROOT, Settings
 from windtunnel.wav import read_wav, wav_bytes
 
 Code = grpc.StatusCode
@@ -118,6 +120,24 @@ def test_the_client_for_the_command_line_speaks_words(digits: SpeechServer) -> N
     assert (status, out) == (1, "")
     assert error == f"error: {digits.address} answered INVALID_ARGUMENT: word 'eleven' is unknown: send one of {', '.join(DIGITS)}\n"
     assert "answered FAILED_PRECONDITION: up is no word of this server" in client("up")[2]
+
+
+def test_predict_speaks_words(digits: SpeechServer, tmp_path: Path) -> None:
+    (tmp_path / "clip.wav").write_bytes(wav_bytes(as_pcm(tone(6))))
+    command = [
+        sys.executable,
+        "-c",
+        "from windtunnel.cli import main; main()",
+        "predict",
+        "speech-commands",
+        str(tmp_path / "clip.wav"),
+        "--json",
+    ]
+    environment = os.environ | Settings(home=tmp_path, speech_port=digits.port).variables
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=PATIENCE)
+    assert done.returncode == 0, done.stderr
+    (answer,) = json.loads(done.stdout)
+    assert (answer["label"], len(answer["probabilities"])) == ("six", 10)
 
 
 def test_of_a_model_that_has_some_of_the_eight_the_old_service_answers_those(tmp_path: Path) -> None:
