@@ -11,7 +11,8 @@ champion hears and by how often its sender is right, is rejected, with the reaso
 | `conditions` | finds the recordings, whose words must be the champion's; takes the champion's weights to start from, or draws new ones |
 | `train` | the model: its version goes into MLflow's registry, with its lineage |
 | `baseline` | with `baseline`: the network of TensorFlow's tutorial, to compare the model with |
-| `evaluate` | before, after and the tutorial's network side by side on the test speakers: as recorded, softer, louder |
+| `evaluate` | before, after and the tutorial's network side by side: what they hear of the test speakers, and what they \
+reject of other words |
 | `publish`, `verify` | the speech server loads it beside what users get, and must answer what the trainer answered |
 | `gate` | a version less accurate than the champion by more than `margin` stays challenger: the rest is skipped |
 | `approve` | with `approve`: a person sees the gate's table and answers in Airflow |
@@ -44,7 +45,7 @@ PARAMS = {
     "tune": Param(
         True, type="boolean", description="Start from the champion's weights; off, from new ones, as after suggestions were taken back."
     ),
-    "epochs": Param(None, type=["null", "integer"], minimum=1, maximum=1000, description="Through the clips; empty: 50, or 10 to tune."),
+    "epochs": Param(None, type=["null", "integer"], minimum=1, maximum=1000, description="Through the clips; empty: 60, or 10 to tune."),
     "batch_size": Param(64, type="integer", minimum=1, maximum=4096, description="Clips in a step."),
     "seed": Param(
         1, type="integer", minimum=0, maximum=LARGEST, description="Decides new weights, the clips' order and how they are varied."

@@ -184,9 +184,10 @@ class Published(Archive):
 
 @dataclass(frozen=True, kw_only=True)
 class Synthetic(Archive):
-    """What a synthesiser says: for where no recordings can be had."""
+    """What a synthesiser says: for where no recordings can be had. With `each`, a voice says so many of the words, not all."""
 
     verb: ClassVar[str] = "render"
+    each: int | None = None
 
     @property
     def remedy(self) -> str:
@@ -195,7 +196,7 @@ class Synthetic(Archive):
 
     def get(self, directory: Path) -> None:
         """Let the synthesiser speak."""
-        render(directory / self.file, WORDS if self.manifest is None else self.manifest.vocabulary)
+        render(directory / self.file, WORDS if self.manifest is None else self.manifest.vocabulary, self.each)
 
 
 @dataclass(frozen=True, kw_only=True)

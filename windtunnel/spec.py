@@ -86,21 +86,23 @@ class SpeechSpec(Training):
 
     `words` are those of the data set, in the order of the outputs. `suggestions` are the SHA-256 of the users' clips among the samples,
     beside the data set's; `initial` is the SHA-256 of the weights that training starts from, those of a version before, or else they are
-    drawn under `seed`.
+    drawn under `seed`. `others` are the fingerprints of the data sets of other words that a network learns to reject, by name.
     """
 
     model: Literal["speech_commands"] = "speech_commands"
     words: Words = WORDS
-    network: Literal["ds_cnn", "tutorial"] = "ds_cnn"
+    network: Literal["ds_resnet", "ds_cnn", "tutorial"] = "ds_resnet"  # ds_cnn is that of versions of long ago
     learning_rate: Positive = 0.004
     weight_decay: Decay = 0.02
     suggestions: tuple[str, ...] = ()
     initial: str | None = None
+    others: dict[str, str] = {}
 
     @property
     def hyperparameters(self) -> dict[str, Any]:
         """The spec, the words as one text, of the suggestions their number."""
         told = {"words": ", ".join(self.words), "suggestions": len(self.suggestions), "initial": self.initial or "drawn"}
+        told["others"] = ", ".join(self.others)
         return self.model_dump() | told
 
 

@@ -40,10 +40,10 @@ _BY_CHARACTER, _UTF8 = 1, 1
 _ON_SAMPLES = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.c_void_p)
 
 
-def render(file: Path, words: Sequence[str]) -> None:
+def render(file: Path, words: Sequence[str], each: int | None = None) -> None:
     """Write the words, as all voices say them, to `file`, a zip of recordings `NAME/WORD/SPEAKER_nohash_0.wav`, where there is none.
 
-    NAME is that of the file. Processes take turns.
+    NAME is that of the file. With `each`, a voice says so many of the words, drawn for it. Processes take turns.
 
     Raises:
         DownloadError: it cannot be written.
@@ -53,13 +53,13 @@ def render(file: Path, words: Sequence[str]) -> None:
         file.parent.mkdir(parents=True, exist_ok=True)
         with held(file.parent / ".lock", f"the folder {file.parent}", 2 * SECONDS):
             if not file.exists():
-                write_atomically(file, _rendered(file.stem, words))
+                write_atomically(file, _rendered(file.stem, words, len(words) if each is None else each))
     except OSError as error:
         raise DownloadError(f"{error.filename or file} cannot be written: {error.strerror}") from error
 
 
-def _rendered(name: str, words: Sequence[str]) -> bytes:
-    command = [sys.executable, "-m", "windtunnel.synthesis", name, *words]
+def _rendered(name: str, words: Sequence[str], each: int) -> bytes:
+    command = [sys.executable, "-m", "windtunnel.synthesis", name, str(each), *words]
     try:
         done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=SECONDS, check=False)
     except subprocess.TimeoutExpired as error:
@@ -70,8 +70,8 @@ def _rendered(name: str, words: Sequence[str]) -> bytes:
     return done.stdout
 
 
-def _speak_all(name: str, words: Sequence[str]) -> bytes:
-    """The zip: each of the words by each speaker, which is an accent, a variant of the voice, a rate and a pitch."""
+def _speak_all(name: str, each: int, words: Sequence[str]) -> bytes:
+    """The zip: so many of the words by each speaker, which is an accent, a variant of the voice, a rate and a pitch."""
     speak = Synthesiser()
     random = np.random.default_rng(SEED)
     rates, pitches = (random.integers(*limits, size=len(VOICES)).tolist() for limits in (RATES, PITCHES))
@@ -79,7 +79,7 @@ def _speak_all(name: str, words: Sequence[str]) -> bytes:
     with ZipFile(content, "w") as archive:
         for voice, rate, pitch in zip(VOICES, rates, pitches, strict=True):
             speaker = hashlib.sha256(f"{voice} {rate} {pitch}".encode()).hexdigest()[:8]
-            for word in words:
+            for word in words if each == len(words) else random.choice(words, each, replace=False).tolist():
                 clip = _placed(speak(word, voice, rate, pitch), random)
                 entry = ZipInfo(f"{name}/{word}/{speaker}_nohash_0.wav")  # of 1980, whenever it is written
                 entry.compress_type = ZIP_DEFLATED
@@ -130,8 +130,8 @@ class Synthesiser:
 
 
 def _placed(spoken: np.ndarray, random: np.random.Generator) -> np.ndarray:
-    """A second, int16 (CLIP_SAMPLES), with the word near its middle, at a level of its own."""
-    clip = np.zeros(CLIP_SAMPLES)
+    """A second, int16 (CLIP_SAMPLES), with the word near its middle, at a level of its own; of a longer word its start."""
+    clip, spoken = np.zeros(CLIP_SAMPLES), spoken[:CLIP_SAMPLES]
     free = CLIP_SAMPLES - len(spoken)
     start = random.integers(free // 4, free * 3 // 4 + 1)
     clip[start : start + len(spoken)] = spoken * random.uniform(*LEVELS) * (FULL_SCALE - 1)
@@ -147,4 +147,4 @@ def _wav(clip: np.ndarray) -> bytes:
 
 
 if __name__ == "__main__":
-    sys.stdout.buffer.write(_speak_all(sys.argv[1], sys.argv[2:]))
+    sys.stdout.buffer.write(_speak_all(sys.argv[1], int(sys.argv[2]), sys.argv[3:]))

@@ -27,7 +27,7 @@ def main(run: Annotated[Path, typer.Option(help="The run's directory.")]) -> Non
         print(f"{here.baseline} was trained by an earlier try of this task")
         return
     model = here.any_spec()
-    shared = model.model_dump(include={"dataset", "words", "samples", "batch_size", "seed", "threads"})
+    shared = model.model_dump(include={"dataset", "words", "samples", "batch_size", "seed", "threads", "others"})
     spec = SpeechSpec(network="tutorial", epochs=EPOCHS, learning_rate=LEARNING_RATE, weight_decay=0, **shared)
     file = here.baseline.with_suffix(".spec.json")
     write_atomically(file, spec.model_dump_json(indent=2).encode())

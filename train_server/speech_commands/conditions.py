@@ -21,6 +21,7 @@ from windtunnel.clips import WORDS
 from windtunnel.errors import WindtunnelError
 from windtunnel.files import sha256, write_atomically, write_json
 from windtunnel.manifest import read_manifest
+from windtunnel.others import locate_others
 from windtunnel.program import run_program
 from windtunnel.recordings import Recordings, locate_recordings
 from windtunnel.run import Run
@@ -29,7 +30,7 @@ from windtunnel.spec import SpeechSpec, first_problem
 from windtunnel.speech import SPEECH_COMMANDS, read_recognizer
 from windtunnel.tracking import client, reachable
 
-FRESH = {"epochs": 50, "learning_rate": 0.004}
+FRESH = {"epochs": 60, "learning_rate": 0.004}
 TUNING = {"epochs": 10, "learning_rate": 0.001}
 
 
@@ -119,7 +120,7 @@ def draw(run: Run, data: Recordings, tune: bool, **fields: Any) -> SpeechSpec:
     suggestions, digests = new_suggestions(run, data)
     weights = run.champion / "weights.safetensors"
     # the champion's network may be another than today's, from before a change of the code: then there is nothing to start from
-    tuning = tune and weights.exists() and getattr(read_manifest(run.champion).spec, "network", "") == "ds_cnn"
+    tuning = tune and weights.exists() and getattr(read_manifest(run.champion).spec, "network", "") == "ds_resnet"
     try:
         spec = SpeechSpec.model_validate({
             "dataset": data.name,
@@ -128,6 +129,7 @@ def draw(run: Run, data: Recordings, tune: bool, **fields: Any) -> SpeechSpec:
             **(TUNING if tuning else FRESH),
             "suggestions": digests,
             "initial": sha256(weights) if tuning else None,
+            "others": locate_others(data.words, print).fingerprints,
             **fields,
         })  # fmt: skip
     except ValidationError as error:

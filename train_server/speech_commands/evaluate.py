@@ -3,18 +3,21 @@
 python -m train_server.speech_commands.evaluate --run DIR
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
 import onnxruntime
+import torch
 import typer
 from mlflow.entities import Metric
 from rich.table import Table
 
-from windtunnel.clips import FULL_SCALE
+from train_server.speech_commands.augmentation import pieces
+from windtunnel.clips import CLIP_SAMPLES, FULL_SCALE, SAMPLE_RATE
 from windtunnel.files import write_atomically, write_json
+from windtunnel.others import Others, locate_others
 from windtunnel.program import run_program
 from windtunnel.recordings import locate_recordings
 from windtunnel.run import Run
@@ -23,8 +26,42 @@ from windtunnel.speech import read_recognizer
 from windtunnel.tables import render
 from windtunnel.tracking import client, reachable
 
-GAINS = (1.0, 0.1, 3.0)
 BATCH = 256
+BAND = (300.0, 3400.0)  # Hz: what a telephone lets through
+MOVED = SAMPLE_RATE // 5  # samples
+
+CONDITIONS: Mapping[str, Callable[[np.ndarray], np.ndarray]] = {
+    "as recorded": lambda audio: audio,
+    "10 times softer": lambda audio: audio * np.float32(0.1),
+    "3 times louder": lambda audio: (audio * np.float32(3)).clip(-1, 1),
+    "telephone": lambda audio: telephone(audio),
+    "0.2 s earlier": lambda audio: np.pad(audio[:, MOVED:], ((0, 0), (0, MOVED))),
+    "0.2 s later": lambda audio: np.pad(audio[:, :-MOVED], ((0, 0), (MOVED, 0))),
+}
+"""What may become of clips, float32 (N,16000) in -1..1. What is louder than full scale is cut off, as a microphone would."""
+
+
+def telephone(audio: np.ndarray) -> np.ndarray:
+    """What a telephone lets through of clips, float32 (N,16000)."""
+    spectrum, hertz = np.fft.rfft(audio), np.fft.rfftfreq(CLIP_SAMPLES, 1 / SAMPLE_RATE)
+    return np.fft.irfft(spectrum * ((hertz >= BAND[0]) & (hertz <= BAND[1])), CLIP_SAMPLES).astype(np.float32)
+
+
+def other_sounds(clips: np.ndarray, others: Others) -> dict[str, np.ndarray]:
+    """What is no command, by its kind: other words, and what is made of commands, each float32 (N,16000) in -1..1.
+
+    Args:
+        clips: the commands, int16 (N,16000).
+        others: the other words.
+    """
+    audio, generator = torch.from_numpy(clips.astype(np.float32) / FULL_SCALE), torch.Generator().manual_seed(0)
+    made = {
+        "played backwards": audio.flip(1),
+        "pieces of words": pieces(audio, generator),
+        "noise": torch.randn(len(audio), CLIP_SAMPLES, generator=generator) * 0.1,
+    }
+    words = {name: found.astype(np.float32) / FULL_SCALE for name, found in others.test.items()}
+    return words | {name: found.numpy() for name, found in made.items()}
 
 
 def listener(version: Path) -> Callable[[np.ndarray], np.ndarray]:
@@ -40,48 +77,87 @@ def listener(version: Path) -> Callable[[np.ndarray], np.ndarray]:
     return hear
 
 
-def evaluate(version: Path, clips: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
-    """What a version is worth: `accuracy` by gain, `recall` by word, `confusion` counts, and what it takes for no command.
+def evaluate(version: Path, clips: np.ndarray, labels: np.ndarray, sounds: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    """What a version is worth to people whom it has not heard.
 
     Args:
         version: its directory.
-        clips: int16 (N,16000); a gain beyond full scale cuts them off, as a microphone would.
-        labels: uint8 (N).
+        clips: commands, int16 (N,16000).
+        labels: their words, uint8 (N).
+        sounds: what is no command, by its kind, as `other_sounds` gives it.
 
     Returns:
-        Shares are 0..1; `confusion` is (K,K), a row a word that was said. `rejected_words` is the share of right answers that are too
-        uncertain, `rejected_unknown` that of clips played backwards.
+        Shares are 0..1. `accuracy` by condition, `recall` by word, `confusion` counts (K,K), a row a word that was said. `points`, one for
+        each operating point and the version's own: `reject_below`; `lost`, the share of right answers that are rejected; and `rejected`,
+        the share of what is no command, by its kind. `calibration`, the mean difference between the probability of the likeliest word and
+        the share of the clips in which it was said, in tenths of equal size, over as many commands as other sounds.
     """
     audio, hear = clips.astype(np.float32) / FULL_SCALE, listener(version)
-    answers = {gain: hear((audio * np.float32(gain)).clip(-1, 1)) for gain in GAINS}
-    said, found = answers[1.0], answers[1.0].argmax(1)
-    facts = read_recognizer(version)
-    words, limit = facts.labels, facts.reject_below
-    confusion = np.zeros((len(words), len(words)), int)
+    answers = {name: hear(change(audio)) for name, change in CONDITIONS.items()}
+    said = answers["as recorded"]
+    found, facts = said.argmax(1), read_recognizer(version)
+    confusion = np.zeros((len(facts.labels), len(facts.labels)), int)
     np.add.at(confusion, (labels, found), 1)
     right = found == labels
+    sure, unsure = said.max(1), {kind: hear(each).max(1) for kind, each in sounds.items()}
+    limits = sorted({facts.reject_below, *(point.reject_below for point in facts.operating_points)})
     return {
-        "accuracy": {f"{gain:g}": float((answer.argmax(1) == labels).mean()) for gain, answer in answers.items()},
-        "recall": {word: float(right[labels == label].mean()) for label, word in enumerate(words) if (labels == label).any()},
+        "accuracy": {name: float((answer.argmax(1) == labels).mean()) for name, answer in answers.items()},
+        "recall": {word: float(right[labels == label].mean()) for label, word in enumerate(facts.labels) if (labels == label).any()},
         "confusion": confusion.tolist(),
-        "reject_below": limit,
-        "rejected_words": float((said.max(1)[right] < limit).mean()),
-        "rejected_unknown": float((hear(audio[:, ::-1]).max(1) < limit).mean()),
+        "reject_below": facts.reject_below,
+        "points": [
+            {
+                "reject_below": limit,
+                "lost": float((sure[right] < limit).mean()),
+                "rejected": {kind: float((each < limit).mean()) for kind, each in unsure.items()},
+            }
+            for limit in limits
+        ],
+        "calibration": calibration(sure, right, np.concatenate(list(unsure.values()))),
     }
 
 
-def tabulate(result: dict[str, Any]) -> Table:
-    """The versions for people, side by side."""
-    table = Table("version", title=f"{result['clips']} clips of {result['speakers']} test speakers of {result['dataset']}")
-    headings = [f"accuracy{'' if gain == 1 else f' at ×{gain:g}'}" for gain in GAINS]
-    for heading in (*headings, "weakest word", "words rejected", "unknown rejected"):
-        table.add_column(heading, justify="right")
+def calibration(sure: np.ndarray, right: np.ndarray, unsure: np.ndarray) -> float:
+    """The expected calibration error (Guo et al., arXiv 1706.04599), in ten parts of equal weight.
+
+    Args:
+        sure: the highest probability in each command (N).
+        right: whether it was that of the word, bool (N).
+        unsure: the highest probability in each of the other sounds (M).
+    """
+    probability, true = np.concatenate([sure, unsure]), np.concatenate([right, np.zeros(len(unsure), bool)])
+    weight = np.concatenate([np.full(len(sure), 0.5 / len(sure)), np.full(len(unsure), 0.5 / len(unsure))])
+    order = np.argsort(probability, kind="stable")
+    middle = np.cumsum(weight[order]) - weight[order] / 2
+    gaps = np.bincount((middle * 10).astype(int), weight[order] * (probability - true)[order])
+    return float(np.abs(gaps).sum())
+
+
+def own_point(found: dict[str, Any]) -> dict[str, Any]:
+    """Of what `evaluate` returns, the point that the version is released with."""
+    return next(point for point in found["points"] if point["reject_below"] == found["reject_below"])
+
+
+def tabulate(result: dict[str, Any]) -> tuple[Table, Table]:
+    """The versions for people, side by side: what they hear, and what they reject."""
+    heard = Table("version", title=f"{result['clips']} clips of {result['speakers']} test speakers of {result['dataset']}: heard right")
+    kinds = list(result["versions"][0]["points"][0]["rejected"])
+    for heading in (*CONDITIONS, "weakest word"):
+        heard.add_column(heading, justify="right")
+    rejected = Table("version", "below", "commands", title="rejected: commands heard right, and what is no command")
+    for heading in kinds:
+        rejected.add_column(heading, justify="right")
     for found in result["versions"]:
         word = min(found["recall"], key=found["recall"].__getitem__)
-        shares = [f"{found['accuracy'][f'{gain:g}']:.2%}" for gain in GAINS]
-        weakest = f"{word} {found['recall'][word]:.1%}"
-        table.add_row(found["name"], *shares, weakest, f"{found['rejected_words']:.1%}", f"{found['rejected_unknown']:.1%}")
-    return table
+        shares = [f"{found['accuracy'][name]:.2%}" for name in CONDITIONS]
+        heard.add_row(found["name"], *shares, f"{word} {found['recall'][word]:.1%}")
+        for point in found["points"]:
+            own = point["reject_below"] == found["reject_below"]
+            name = found["name"] if own else ""
+            shares = [point["lost"], *(point["rejected"][kind] for kind in kinds)]
+            rejected.add_row(name, f"{point['reject_below']:.2f}", *(f"{share:.1%}" for share in shares))
+    return heard, rejected
 
 
 def main(run: Annotated[Path, typer.Option(help="The run's directory.")]) -> None:
@@ -89,21 +165,24 @@ def main(run: Annotated[Path, typer.Option(help="The run's directory.")]) -> Non
     here = Run(run)
     recordings = locate_recordings(here.any_spec().dataset, print)
     clips, labels = recordings.split("test")
+    sounds = other_sounds(clips, locate_others(recordings.words, print))
     directories = {"tutorial's network": here.baseline, "before (champion)": here.champion, "after (challenger)": here.version("pytorch")}
     result: dict[str, Any] = {
         "dataset": recordings.name,
         "clips": len(clips),
         "speakers": recordings.speakers_of("test"),
         "words": recordings.words,
-        "versions": [{"name": name} | evaluate(each, clips, labels) for name, each in directories.items() if each.exists()],
+        "versions": [{"name": name} | evaluate(each, clips, labels, sounds) for name, each in directories.items() if each.exists()],
     }
-    text = render(tabulate(result))
+    text = "".join(map(render, tabulate(result)))
     write_json(here.evaluation, result)
     write_atomically(here.evaluation.with_suffix(".txt"), text.encode())
     print(text)
     after = result["versions"][-1]
-    figures = {f"accuracy_gain_{gain}": value for gain, value in after["accuracy"].items()}
-    figures |= {name: after[name] for name in ("rejected_words", "rejected_unknown")}
+    point = own_point(after)
+    figures = {f"accuracy {name}": value for name, value in after["accuracy"].items()}
+    figures |= {f"rejected {name}": value for name, value in ({"commands": point["lost"]} | point["rejected"]).items()}
+    figures["calibration error"] = after["calibration"]
     settings = load_settings()
     with reachable(settings):
         metrics = [Metric(name, value, 0, 0) for name, value in figures.items()]

@@ -30,15 +30,15 @@ def plots(evaluation: dict[str, Any], version: Path) -> list[Plot]:
     lines = [json.loads(line) for line in (version / "metrics.jsonl").read_text().splitlines()]
 
     def accuracies(axes: Axes) -> None:
-        gains = ("0.1", "1", "3")
+        conditions = list(versions[0]["accuracy"])
         width = 0.8 / len(versions)
         for number, found in enumerate(versions):
-            places = np.arange(len(gains)) + (number - (len(versions) - 1) / 2) * width
-            shares = [found["accuracy"][gain] for gain in gains]
+            places = np.arange(len(conditions)) + (number - (len(versions) - 1) / 2) * width
+            shares = [found["accuracy"][name] for name in conditions]
             bars = axes.bar(places, shares, width, label=found["name"], color=SHADES[number - len(versions)])
-            axes.bar_label(bars, fmt=lambda value: f"{value:.1%}", fontsize=8)
-        axes.set_xticks(range(len(gains)), [f"×{gain}" for gain in gains])
-        axes.set(xlabel="level", ylabel="test accuracy", ylim=(0, 1.1))
+            axes.bar_label(bars, fmt=lambda value: f"{value:.1%}", fontsize=7)
+        axes.set_xticks(range(len(conditions)), [name.replace(" ", "\n", 1) for name in conditions])
+        axes.set(ylabel="test accuracy", ylim=(0, 1.1))
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.0%}"))
         axes.legend(ncols=len(versions), loc="lower center", bbox_to_anchor=(0.5, 1))
 
@@ -68,13 +68,13 @@ def plots(evaluation: dict[str, Any], version: Path) -> list[Plot]:
         axes.set_ylabel("test accuracy")
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.0%}"))
 
-    by_level = "As recorded (×1), ten times softer, and three times louder; higher is better."
+    by_condition = "Of the same clips, as recorded and as they may come; higher is better."
     by_word = "Clips by the word that was said, a row each, and the one that was heard."
     by_epoch = (
         "Mean cross-entropy of each epoch. Clips are varied, mixed in pairs and joined by what is no command: it cannot come near zero."
     )
     return [
-        Plot("accuracies", "Accuracy by level", by_level, accuracies),
+        Plot("accuracies", "Accuracy by condition", by_condition, accuracies),
         Plot("confused", "What the new version confuses", by_word, confused),
         Plot("loss", "Training loss by epoch", by_epoch, loss),
         Plot("learned", "Test accuracy by epoch", "Of the moving average of the weights, which is what is exported.", learned),

@@ -16,7 +16,8 @@ from safetensors.numpy import load_file, save_file
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
-from train_server.speech_commands.augmentation import augment, mask, unknown
+from train_server.speech_commands.augmentation import augment, made_unknown, mask
+from train_server.speech_commands.calibration import LOST, USUAL, fit, operating_points
 from train_server.speech_commands.networks import NETWORKS, Served
 from train_server.version import (
     Tensors,
@@ -33,18 +34,19 @@ from train_server.version import (
 from windtunnel.clips import CLIP_SAMPLES, FULL_SCALE
 from windtunnel.errors import WindtunnelError
 from windtunnel.files import sha256, write_json
+from windtunnel.others import Others, locate_others
 from windtunnel.recordings import Recordings, source_of
 from windtunnel.spec import SpeechSpec, load_any_spec
-from windtunnel.speech import Recognizer
+from windtunnel.speech import OperatingPoint, Recognizer
 
 MODULE = "train_server.speech_commands.pytorch"
 PACKAGES = ("torch", "onnxruntime")
 GOLDEN = 32  # test clips in the golden set
 AUDIBLE = 0.001  # rms: what servers may take for silence is not in it
-OUTLIERS = 8  # a batch holds one clip that is no command for so many that are
+OUTLIERS = 4  # a batch holds one clip that is no command for so many that are
+MADE = 0.4  # of what is no command, the part that is made of commands; the rest is other words
 SMOOTHING = 0.1  # of the labels
 MIXUP = 0.2  # of pairs of clips, and of their labels, by Beta(MIXUP, MIXUP) (Zhang et al., arXiv 1710.09412)
-RIGHT_KEPT = 0.98  # of the commands of the validation speakers that are recognised, the part that is not rejected
 
 
 class Part(NamedTuple):
@@ -59,34 +61,36 @@ def train(spec_file: Path, data: Path, conditions: Path, out: Path) -> None:
     spec = load_any_spec(spec_file)
     if not isinstance(spec, SpeechSpec):
         raise WindtunnelError(f"{spec_file} is of model {spec.model}: give one of speech_commands")
-    recordings, initial, suggestions = read_conditions(spec, data, conditions)
+    recordings, initial, suggestions, others = read_conditions(spec, data, conditions)
     with new_version(out) as directory:
         torch.set_num_threads(spec.threads)
         torch.manual_seed(spec.seed)
         training, validation, test = (as_part(*recordings.split(name)) for name in ("train", "validation", "test"))
         training = Part(*(torch.cat(both) for both in zip(training, suggestions, strict=True)))
         make_features, make_classifier = NETWORKS[spec.network]
-        features, classifier = make_features(), make_classifier(len(spec.words))
+        # channels last: a step takes two thirds of the time
+        features, classifier = make_features(), make_classifier(len(spec.words)).to(memory_format=torch.channels_last)
         classifier.load_state_dict(initial or classifier.state_dict())
         setup_seconds = time.time() - psutil.Process().create_time()
         report_start(spec, f"{spec.network} in PyTorch {version('torch')}")
 
         average = AveragedModel(classifier, avg_fn=moving_average, use_buffers=True)
-        trainer = Trainer(spec, features, classifier, average)
+        trainer = Trainer(spec, features, classifier, average, others.train)
         epochs = []
         for epoch in range(1, spec.epochs + 1):
             start = time.perf_counter()
             losses = trainer.train_epoch(training)
             seconds = time.perf_counter() - start
-            served = Served(features, average.module).eval()
+            served = Served(features, average.module, len(spec.words)).eval()
             accuracy = float((predict(served, test.clips)["logits"].argmax(1) == test.labels.numpy()).mean())
             epochs.append(note_epoch(directory, spec, epoch, losses, accuracy, seconds))
 
-        save(served, directory / "model.onnx")
-        save_file({name: values.numpy() for name, values in average.module.state_dict().items()}, directory / "weights.safetensors")
-        answered = predict(served, validation.clips)
-        facts = Recognizer(labels=spec.words, reject_below=threshold(answered, validation.labels))
+        points = calibrate(served, validation, as_clips(others.validation))
+        facts = Recognizer(labels=spec.words, reject_below=points[LOST.index(USUAL)].reject_below, operating_points=points)
         write_json(directory / "recognizer.json", facts.model_dump())
+        save(served, directory / "model.onnx")
+        weights = {name: values.contiguous().numpy() for name, values in average.module.state_dict().items()}
+        save_file(weights, directory / "weights.safetensors")
         audible = test.clips[test.clips.square().mean(1).sqrt() > AUDIBLE]
         audio = audible[:: max(1, len(audible) // GOLDEN)][:GOLDEN].contiguous()  # safetensors writes views wrong
         golden = predict(served, audio)
@@ -96,8 +100,8 @@ def train(spec_file: Path, data: Path, conditions: Path, out: Path) -> None:
     report(f"export verified in a fresh process  {out}")
 
 
-def read_conditions(spec: SpeechSpec, data: Path, directory: Path) -> tuple[Recordings, dict[str, Tensor], Part]:
-    """The recordings, the weights to start from, which may be none, and the users' clips.
+def read_conditions(spec: SpeechSpec, data: Path, directory: Path) -> tuple[Recordings, dict[str, Tensor], Part, Others]:
+    """The recordings, the weights to start from, which may be none, the users' clips, and other words.
 
     Raises:
         WindtunnelError: a file is missing, or is not what `conditions.json` says.
@@ -110,6 +114,12 @@ def read_conditions(spec: SpeechSpec, data: Path, directory: Path) -> tuple[Reco
         recordings = source_of(spec.dataset).read(spec.dataset, data)
         if recordings.fingerprint != index["dataset"]["fingerprint"]:
             raise WindtunnelError(f"{data} holds other recordings than those that conditions.json names: draw the conditions again")
+        others = locate_others(spec.words)
+        if others.fingerprints != spec.others:
+            raise WindtunnelError(
+                f"other words are found, {', '.join(others.fingerprints)}, than those of the spec, {', '.join(spec.others)}: draw the "
+                "conditions again"
+            )
         suggestions = load_file(directory / "suggestions.safetensors")
         weights = load_file(directory / "initial.safetensors") if spec.initial else {}
     except (OSError, KeyError, ValueError) as error:
@@ -118,19 +128,25 @@ def read_conditions(spec: SpeechSpec, data: Path, directory: Path) -> tuple[Reco
         recordings,
         {name: torch.from_numpy(values) for name, values in weights.items()},
         as_part(suggestions["clips"], suggestions["labels"]),
+        others,
     )
+
+
+def as_clips(clips: np.ndarray) -> Tensor:
+    """Clips of 16 bits, int16 (N,16000), as float32 in -1..1."""
+    return torch.from_numpy(clips.astype(np.float32) / FULL_SCALE)
 
 
 def as_part(clips: np.ndarray, labels: np.ndarray) -> Part:
     """Clips of 16 bits, int16 (N,16000), and their labels."""
-    return Part(torch.from_numpy(clips.astype(np.float32) / FULL_SCALE), torch.from_numpy(labels.astype(np.int64)))
+    return Part(as_clips(clips), torch.from_numpy(labels.astype(np.int64)))
 
 
 class Trainer:
     """AdamW with a learning rate that rises for a tenth of the steps and then falls (Smith and Topin, arXiv 1708.07120)."""
 
-    def __init__(self, spec: SpeechSpec, features: nn.Module, classifier: nn.Module, average: AveragedModel) -> None:
-        self.spec = spec
+    def __init__(self, spec: SpeechSpec, features: nn.Module, classifier: nn.Module, average: AveragedModel, others: np.ndarray) -> None:
+        self.spec, self.others = spec, others
         self.features, self.classifier, self.average = features, classifier, average
         self.generator, self.random = torch.Generator().manual_seed(spec.seed), np.random.default_rng(spec.seed)
         groups = [
@@ -163,20 +179,24 @@ class Trainer:
         return F.cross_entropy(self.classifier(self.features(clips)), labels)
 
     def loss_robust(self, clips: Tensor, labels: Tensor) -> Tensor:
-        """Of clips as they may come, two mixed into one; beside them what is no command, where no word is to be more likely than another.
-
-        For the latter see Hendrycks et al., "Deep Anomaly Detection with Outlier Exposure" (arXiv 1812.04606).
-        """
-        count, outliers = len(clips), len(clips) // OUTLIERS
-        clips = torch.cat([clips, unknown(clips[:outliers], self.generator)])
+        """Of clips as they may come, two mixed into one; beside them what is no command, which is a class of its own."""
+        count, words = len(clips), len(self.spec.words)
+        unknown = self.unknown(clips)
         with torch.no_grad():
-            features = mask(self.features(augment(clips, self.generator)), self.generator)
-        words = len(self.spec.words)
-        targets = F.one_hot(labels, words) * (1 - SMOOTHING) + SMOOTHING / words
+            features = mask(self.features(augment(torch.cat([clips, unknown]), self.generator)), self.generator)
+        known = torch.cat([labels, torch.full((len(unknown),), words)])
+        targets = F.one_hot(known, words + 1) * (1 - SMOOTHING) + SMOOTHING / (words + 1)
         part, others = self.random.beta(MIXUP, MIXUP), torch.randperm(count, generator=self.generator)
-        mixed = part * features[:count] + (1 - part) * features[:count][others]
-        targets = torch.cat([part * targets + (1 - part) * targets[others], torch.full((outliers, words), 1 / words)])
-        return F.cross_entropy(self.classifier(torch.cat([mixed, features[count:]])), targets)
+        partners = torch.cat([others, torch.arange(count, len(features))])  # what is no command stays alone
+        mixed, targets = (part * values + (1 - part) * values[partners] for values in (features, targets))
+        return F.cross_entropy(self.classifier(mixed), targets)
+
+    def unknown(self, clips: Tensor) -> Tensor:
+        """One clip of no command for OUTLIERS commands: other words, and what is made of commands, (N // OUTLIERS,16000)."""
+        count = len(clips) // OUTLIERS
+        made = round(count * MADE)
+        others = self.others[self.random.integers(len(self.others), size=count - made)]
+        return torch.cat([as_clips(others), made_unknown(clips[:made], self.generator)])
 
 
 def moving_average(average: Tensor, now: Tensor, steps: Tensor | int) -> Tensor:
@@ -191,11 +211,25 @@ def predict(served: nn.Module, clips: Tensor) -> Tensors:
     return {name: torch.cat(values).numpy() for name, values in zip(("logits", "probabilities"), zip(*outputs, strict=True), strict=True)}
 
 
-def threshold(answered: Tensors, labels: Tensor) -> float:
-    """The probability below which a clip is taken for no command: 0..1, so low that `RIGHT_KEPT` of what is recognised stays."""
-    right = answered["logits"].argmax(1) == labels.numpy()
-    best = answered["probabilities"].max(1)[right]
-    return round(float(np.quantile(best, 1 - RIGHT_KEPT)), 4) if len(best) else 0.0
+@torch.inference_mode()
+def calibrate(served: Served, commands: Part, others: Tensor) -> tuple[OperatingPoint, ...]:
+    """Make the probabilities mean what they say, and tell what rejecting by them costs and gains.
+
+    Args:
+        served: what is calibrated.
+        commands: of the validation speakers.
+        others: what is no command, float32 (M,16000), by speakers not learned from.
+    """
+    audio = torch.cat([commands.clips, others])
+    logits = torch.cat([served.classifier(served.features(batch)) for batch in audio.split(256)])
+    if logits.shape[1] > served.words:
+        with torch.inference_mode(False):
+            scale, offset = fit(logits.clone(), torch.cat([commands.labels, torch.full((len(others),), served.words)]))
+        served.scale.fill_(scale)
+        served.offset.fill_(offset)
+    probabilities = predict(served, audio)["probabilities"]
+    count = len(commands.clips)
+    return operating_points(probabilities[:count], commands.labels.numpy(), probabilities[count:])
 
 
 def save(served: nn.Module, file: Path) -> None:

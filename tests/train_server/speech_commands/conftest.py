@@ -11,6 +11,7 @@ import pytest
 from tests.tones import tone, tones_archive
 from tests.waiting import RUN_PATIENCE
 from train_server.speech_commands.conditions import write_conditions
+from windtunnel.others import Others, locate_others
 from windtunnel.recordings import RECORDINGS, Recordings
 from windtunnel.run import Run
 from windtunnel.settings import ROOT
@@ -38,10 +39,16 @@ def tones(tmp_path_factory) -> Recordings:
 
 
 @pytest.fixture(scope="session")
-def make_job(tones, tmp_path_factory):
+def others(tones) -> Others:
+    return locate_others(tones.words, print)
+
+
+@pytest.fixture(scope="session")
+def make_job(tones, others, tmp_path_factory):
     def make(champion: Path | None = None, **fields) -> Job:
         run = Run(tmp_path_factory.mktemp("run"))
-        spec = SpeechSpec(dataset=tones.name, samples=len(tones.split("train")[1]) + 1, batch_size=16, **fields)
+        samples = len(tones.split("train")[1]) + 1
+        spec = SpeechSpec(dataset=tones.name, samples=samples, batch_size=16, others=others.fingerprints, **fields)
         if champion:
             run.champion.symlink_to(champion)
         write_conditions(run, spec, tones, {"clips": tone(3, 1000)[None], "labels": np.array([3], np.uint8)})

@@ -18,7 +18,7 @@ def axes():
 @pytest.mark.parametrize("versions", [1, 3])
 def test_every_plot_of_a_run_shows_its_figures(tmp_path, versions):
     (tmp_path / "metrics.jsonl").write_text(json.dumps({"epoch": 1, "loss": 2.0, "accuracy": 0.5}) + "\n")
-    accuracy, others = {"0.1": 0.25, "1": 0.5, "3": 0.75}, np.eye(8).tolist()
+    accuracy, others = {"as recorded": 0.25, "telephone": 0.5, "0.2 s later": 0.75}, np.eye(8).tolist()
     evaluated = [{"name": f"version {number}", "accuracy": accuracy, "confusion": others} for number in range(versions)]
     evaluated[-1]["confusion"] = np.diag(range(1, 9)).tolist()
     drawn = plots({"versions": evaluated, "words": WORDS}, tmp_path)

@@ -5,7 +5,7 @@ import onnxruntime
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from train_server.speech_commands.evaluate import evaluate, tabulate
+from train_server.speech_commands.evaluate import CONDITIONS, calibration, evaluate, other_sounds, own_point, tabulate
 from windtunnel.clips import FULL_SCALE
 from windtunnel.manifest import verify_version
 from windtunnel.registry import registered_name
@@ -25,7 +25,9 @@ def test_it_learns_and_leaves_a_whole_version(version, tones):
     assert registered_name(manifest) == "speech-commands"
     assert manifest.metrics.accuracy > 0.9
     assert manifest.dataset.fingerprint == tones.fingerprint
-    assert 0 < read_recognizer(version).reject_below < 1
+    facts = read_recognizer(version)
+    assert [point.commands_lost for point in facts.operating_points] == [0.01, 0.02, 0.05, 0.1]
+    assert 0 < facts.reject_below == facts.operating_points[2].reject_below < 1
     lines = [json.loads(line) for line in (version / "metrics.jsonl").read_text().splitlines()]
     assert [line["epoch"] for line in lines] == list(range(1, 9))
     assert lines[-1]["loss"] < lines[0]["loss"]
@@ -40,14 +42,37 @@ def test_the_export_answers_any_number_of_clips(version, count):
         assert np.abs(found[name] - golden[name][:count]).max() < 1e-5
 
 
-def test_it_hears_the_same_at_every_level(version, tones):
+def test_it_hears_the_same_however_clips_come(version, tones, others):
     clips, labels = tones.split("test")
-    result = evaluate(version, clips, labels)
-    assert result["accuracy"]["0.1"] == pytest.approx(result["accuracy"]["1"], abs=0.03)
-    assert result["accuracy"]["3"] > 0.85
+    result = evaluate(version, clips, labels, other_sounds(clips, others))
+    accuracy = result["accuracy"]
+    assert list(accuracy) == list(CONDITIONS)
+    assert accuracy["10 times softer"] == pytest.approx(accuracy["as recorded"], abs=0.03)
+    assert min(accuracy.values()) > 0.7
     assert np.sum(result["confusion"]) == len(labels)
-    text = render(tabulate({"clips": len(clips), "speakers": 9, "dataset": "tones", "versions": [{"name": "after"} | result]}))
-    assert f"{result['accuracy']['1']:.2%}" in text
+    told = {"clips": len(clips), "speakers": 9, "dataset": "tones", "versions": [{"name": "after"} | result]}
+    text = "".join(map(render, tabulate(told)))
+    assert f"{accuracy['as recorded']:.2%}" in text
+    assert f"{own_point(result)['rejected']['noise']:.1%}" in text
+
+
+def test_it_rejects_what_is_no_command_and_says_how_sure_it_is(version, tones, others):
+    clips, labels = tones.split("test")
+    result = evaluate(version, clips, labels, other_sounds(clips, others))
+    limits = [point["reject_below"] for point in result["points"]]
+    assert limits == sorted(limits)
+    assert own_point(result)["lost"] < 0.3
+    assert own_point(result)["rejected"]["other words by synthetic voices"] > 0.7  # to tones, no word is like
+    assert result["calibration"] < 0.2
+    probabilities = ask(version, clips.astype(np.float32) / FULL_SCALE)["probabilities"]
+    assert (probabilities.sum(1) < 1 + 1e-5).all()
+    assert probabilities.sum(1).min() < 0.999  # the rest is no command
+
+
+def test_calibration_is_the_distance_between_what_is_said_and_what_is_true():
+    sure = np.array([0.9] * 8 + [0.1] * 2)
+    assert calibration(sure, np.array([True] * 8 + [False] * 2), np.full(10, 0.1)) == pytest.approx(0.5 * 0.8 * 0.1 + 0.5 * 1.2 * 0.1)
+    assert calibration(np.ones(4), np.ones(4, bool), np.zeros(9)) == 0
 
 
 def test_training_goes_on_from_a_champion(version, make_job, tones, tmp_path):
