@@ -7,7 +7,7 @@ from pathlib import Path
 import httpx
 import pytest
 from embedded_server import config_text
-from identity_model import write_json_types
+from identity_model import write_defaults, write_json_types
 from rest_api import RestApi, rest_api
 
 from tests.waiting import PATIENCE
@@ -26,13 +26,15 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def rest_config(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model config file: `two_versions`, the first `stable`; `identity`; and `batch`, which is slow."""
+    """A model config file: `two_versions`, the first `stable`; `identity`; `defaults`; and `batch`, which is slow."""
     directory = tmp_path_factory.mktemp("rest")
     write_json_types(directory / "identity" / "1")
+    write_defaults(directory / "defaults" / "1")
     policy = 'model_version_policy { all {} } version_labels { key: "stable" value: 123 }'
     entries = {
         "two_versions": f'base_path: "{models}/two_versions" {policy}',
         "identity": f'base_path: "{directory}/identity"',
+        "defaults": f'base_path: "{directory}/defaults"',
         "batch": f'base_path: "{models}/batch"',
     }
     file = directory / "models.config"

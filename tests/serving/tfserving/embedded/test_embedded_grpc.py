@@ -8,10 +8,10 @@ import grpc
 import numpy as np
 import pytest
 from embedded_server import TIMEOUT, EmbeddedServer, config_text, messages_alone, predict_request
-from identity_model import write_identity
+from identity_model import write_defaults
 
 with messages_alone():
-    from tensorflow.core.framework import tensor_pb2, types_pb2
+    from tensorflow.core.framework import tensor_pb2
     from tensorflow_serving.apis import (
         classification_pb2,
         get_model_metadata_pb2,
@@ -33,7 +33,7 @@ def server(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[E
     directory = tmp_path_factory.mktemp("server")
     paths = {name: models / name for name in ("half_plus_three", "two_signatures", "mirror", "batch", "swish", "heads")}
     paths |= {"default": models / "half_plus_two", "defaults": directory / "defaults"}
-    write_identity(paths["defaults"] / "1", {"more": np.array([7.0], np.float32)}, x=types_pb2.DT_FLOAT, more=types_pb2.DT_FLOAT)
+    write_defaults(paths["defaults"] / "1")
     config = directory / "models.config"
     config.write_text(config_text(**{name: f'base_path: "{path}"' for name, path in paths.items()}))
     with EmbeddedServer(directory, f"--model_config_file={config}", "--enable_batching", "--grpc_socket_path=grpc.sock") as server:
@@ -117,8 +117,14 @@ def test_inputs_that_are_left_out_have_their_defaults(server: EmbeddedServer) ->
     for inputs, expected in (({"x": x}, 7.0), ({"x": x, "more": more}, 5.0)):
         _, outputs = server.predict("defaults", inputs)
         assert (outputs["the_x"].tolist(), outputs["the_more"].tolist()) == ([2.0, 3.0], [expected])
-    for inputs, error in (({"more": more}, "Missing but required: {x}"), ({"x": x, "y": x}, "Sent extra: {y}. Missing but required: {}")):
-        with pytest.raises(grpc.RpcError, match=error):
+    not_found = "Signature input alias: x(feed name: x:0) not found in request and no default value provided. "
+    not_found += "Inputs expected to be in the request {more}, or default input alias set: more"
+    for inputs, error in (
+        ({"more": more}, not_found),
+        ({"x": x, "y": x}, "Inputs contains invalid name. Used request inputs: x, request input: x,y"),
+        ({"x": x, "y": x, "more": more}, "Sent extra: {y}. Missing but required: {}."),
+    ):
+        with pytest.raises(grpc.RpcError, match=re.escape(error)):
             server.predict("defaults", inputs)
 
 

@@ -370,7 +370,7 @@ def examples_log(kind: str, signature_name: str) -> bytes:
 GOOD = predict_log(x=np.ones(3, np.float32))
 WARM_UPS = {
     "every kind": (records(GOOD, examples_log("classify", "classify_x_to_y"), examples_log("regress", "regress_x_to_y")), None),
-    "wrong input": (records(GOOD, predict_log(y=np.ones(3, np.float32))), "Missing but required: {x}"),
+    "wrong input": (records(GOOD, predict_log(y=np.ones(3, np.float32))), "Signature input alias: x(feed name: x:0) not found in request"),
     "no request": (records(GOOD, b"no record"), "Failed to parse warmup record: number 1"),
     "empty log": (records(b""), "Unsupported log_type for warmup: None"),
     "too many": (records(*[GOOD] * 1001), "Number of warmup records exceeds the maximum (1000)"),

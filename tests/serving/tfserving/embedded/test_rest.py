@@ -61,6 +61,22 @@ def test_types_by_row_and_by_column(client):
     assert ok(client.post("/v1/models/identity:predict", json={"inputs": row})) == {"outputs": expected}
 
 
+def test_an_input_with_a_default_cannot_be_left_out_over_rest(client):
+    """The real server reads JSON by the signature's inputs alone (GetInfoMap): its defaults are for gRPC."""
+    path, row = "/v1/models/defaults:predict", {"x": 2.0, "more": 5.0}
+    assert ok(client.post(path, json={"instances": [row]})) == {"predictions": [{"the_x": 2.0, "the_more": 5.0}]}
+    for body, expected in (
+        ({"instances": [{"x": 2.0}]}, "keys must be equal to: more,x"),
+        ({"instances": [row, {"x": 2.0}]}, "Failed to process element: 1 of 'instances' list"),
+        ({"instances": [2.0]}, "instances is a plain list, but expecting list of objects"),
+        ({"inputs": {"x": 2.0}}, "Missing named input: more in 'inputs' object."),
+        ({"inputs": 2.0}, "inputs is a plain value/list, but expecting an object"),
+    ):
+        response = client.post(path, json=body)
+        assert response.status_code == 400
+        assert expected in error(response)
+
+
 def test_nan_and_the_infinities_go_through(client):
     response = client.post(f"{HALF}:predict", content=b'{"instances": [NaN, Infinity, -Infinity, 1]}')
     assert response.status_code == 200
