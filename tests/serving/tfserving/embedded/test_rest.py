@@ -193,6 +193,19 @@ def test_metrics(client):
     assert re.search(r"^:tensorflow:core:graph_run_time_usecs [1-9]", page, re.M)
 
 
+def test_metrics_of_batches(client):
+    def counts() -> list[float]:
+        page = client.get("/monitoring/prometheus/metrics").text
+        samples = ['queuing_latency_count{thread_pool_name=""}', "input_batch_size_sum", "processed_batch_size_sum"]
+        samples += ['padding_size_count{execution_batch_size="3"}', "wrapped_run_count"]
+        found = [re.search(rf"^:tensorflow:serving:batching_session:{re.escape(name)} (\S+)$", page, re.M) for name in samples]
+        return [float(match[1]) if match else 0 for match in found]
+
+    before = counts()
+    ok(client.post(f"{HALF}:predict", json={"instances": [1, 2, 3]}))
+    assert [after - earlier for after, earlier in zip(counts(), before, strict=True)] == [1, 3, 3, 1, 1]
+
+
 def test_apache_bench_keeps_its_connections(api, tmp_path):
     body = tmp_path / "body.json"
     body.write_text('{"instances": [1]}')
