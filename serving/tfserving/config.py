@@ -33,6 +33,10 @@ class Entries:
         """All that is loaded."""
         return self.users | self.standby
 
+    def without(self, numbers: frozenset[int]) -> "Entries":
+        """The same without these versions."""
+        return Entries(self.users - numbers, self.standby - numbers, None if self.stable in numbers else self.stable)
+
     @staticmethod
     def split(versions: frozenset[int], champion: int | None) -> "Entries":
         """Each version in exactly one entry, so that users get the champion; nothing without one."""

@@ -64,9 +64,14 @@ class TFServing(Server):
         if not saved_model.is_dir():
             raise ServerError(f"{version} has no saved_model in {version.directory}: tfserving cannot serve it")
         with self._turn():
-            if not copy.exists() or digests(copy) != digests(saved_model):
-                if number != self._entries(name).stable:  # users do not wait for a champion whose files are mended
-                    self._change(name, _without(name, self._entries(name), number))
+            entries = self._entries(name)
+            changed = not copy.exists() or digests(copy) != digests(saved_model)
+            gone = frozenset(self._errors(name, entries))  # the server does not try again what failed, as long as it is wanted
+            if changed and number != entries.stable:  # users do not wait for a champion whose files are mended
+                gone |= {number}
+            if gone:
+                self._change(name, entries.without(gone))
+            if changed or number in gone:
                 replace_copy(saved_model, copy)
             entries = self._entries(name)
             if number not in entries.versions:
@@ -217,7 +222,7 @@ class TFServing(Server):
 
 def _without(name: str, entries: Entries, number: int) -> Entries:
     if number != entries.stable:
-        return Entries(entries.users - {number}, entries.standby - {number}, entries.stable)
+        return entries.without(frozenset({number}))
     if others := sorted(entries.versions - {number}):
         raise ServerError(
             f"{name} version {number} is the champion on tfserving: promote another, such as {others[-1]}, before it is withdrawn"

@@ -22,6 +22,7 @@ from queue import SimpleQueue
 import grpc
 import numpy as np
 
+from serving.tfserving.embedded import metrics
 from serving.tfserving.embedded.errors import ServingError
 from serving.tfserving.embedded.model import Model
 
@@ -57,6 +58,10 @@ class BatchingParameters:
     def batch_size(self) -> int:
         """The rows of a batch that is computed."""
         return (self.enable_large_batch_splitting and self.max_execution_batch_size) or self.max_batch_size
+
+    def padding(self, rows: int) -> int:
+        """How many rows fill a batch of so many up."""
+        return next((size for size in sorted(self.allowed_batch_sizes) if size >= rows), rows) - rows
 
 
 @dataclass
@@ -109,12 +114,17 @@ class Batcher:
         Raises:
             ServingError: what the runtime reports for this request alone; UNAVAILABLE when too much waits already.
         """
-        if self._free == self._parameters.num_batch_threads and model.quick(signature_name, inputs):  # no thread has what it needs
-            return model.run(signature_name, inputs, outputs)
-        loop = asyncio.get_running_loop()
         own = model.batching if self._per_model else self._parameters
         rows = _rows(inputs) if self._batching and own is not None and model.joins(signature_name) else None
         parameters = own or self._parameters
+        if rows is not None:
+            for _ in inputs:
+                metrics.input_batch_size.observe(rows)
+        if self._free == self._parameters.num_batch_threads and model.quick(signature_name, inputs):  # no thread has what it needs
+            if rows is not None and rows <= parameters.max_batch_size:
+                metrics.batch([0.0], rows, 0)
+            return _run(model, signature_name, inputs, outputs, rows)
+        loop = asyncio.get_running_loop()
         requests = [_Request(part, size, loop.create_future(), loop.time()) for part, size in _parts(inputs, rows, parameters)]
         key = (id(model), signature_name, tuple(outputs), _form(inputs, parameters)) if rows is not None else requests[0].outputs
         queue = self._queues.setdefault(key, _Queue(model, signature_name, outputs, parameters))
@@ -154,7 +164,7 @@ class Batcher:
                 if wait > 0:
                     loop.call_later(wait, self._schedule)
                     break
-                batch = self._take(queue)
+                batch = self._take(queue, loop.time())
                 self._free -= 1
                 self._jobs.put((loop, queue, batch))
             if queue.requests:
@@ -168,7 +178,7 @@ class Batcher:
         patience = PATIENCE_SECONDS if len(queue.requests) < self._expected else 0
         return first.time + max(patience, queue.parameters.batch_timeout_micros / 1e6) - now
 
-    def _take(self, queue: _Queue) -> list[_Request]:
+    def _take(self, queue: _Queue, now: float) -> list[_Request]:
         """The next requests of a queue, up to a full batch."""
         batch = [queue.requests.popleft()]
         rows = batch[0].rows or 0
@@ -178,6 +188,8 @@ class Batcher:
         queue.rows -= rows
         self._batches += 1
         self._expected = len(batch) + (self._batches % PROBE_EVERY == 0)
+        if batch[0].rows is not None and rows <= queue.parameters.max_batch_size:
+            metrics.batch([now - request.time for request in batch], rows, queue.parameters.padding(rows))
         return batch
 
     def _work(self) -> None:
@@ -232,9 +244,16 @@ def _compute(queue: _Queue, batch: Sequence[_Request]) -> list[list[np.ndarray] 
 
 def _alone(queue: _Queue, request: _Request) -> list[np.ndarray] | BaseException:
     try:
-        return queue.model.run(queue.signature_name, request.inputs, queue.outputs)
+        return _run(queue.model, queue.signature_name, request.inputs, queue.outputs, request.rows)
     except Exception as error:
         return error
+
+
+def _run(model: Model, signature_name: str, inputs: Mapping[str, np.ndarray], outputs: Sequence[str], rows: int | None) -> list[np.ndarray]:
+    """Run a model; what is no batch does not count as one."""
+    if rows is not None:
+        metrics.batch_runs.inc()
+    return model.run(signature_name, inputs, outputs)
 
 
 def _together(queue: _Queue, batch: Sequence[_Request]) -> list[list[np.ndarray] | BaseException]:
@@ -245,10 +264,10 @@ def _together(queue: _Queue, batch: Sequence[_Request]) -> list[list[np.ndarray]
     """
     ends = np.cumsum([request.rows for request in batch])
     rows = int(ends[-1])
-    filled = next((size for size in sorted(queue.parameters.allowed_batch_sizes) if size >= rows), rows)
-    inputs = {alias: _joined([request.inputs[alias] for request in batch], filled - rows) for alias in batch[0].inputs}
-    outputs = queue.model.run(queue.signature_name, inputs, queue.outputs)
-    _check_rows(outputs, filled)
+    padding = queue.parameters.padding(rows)
+    inputs = {alias: _joined([request.inputs[alias] for request in batch], padding) for alias in batch[0].inputs}
+    outputs = _run(queue.model, queue.signature_name, inputs, queue.outputs, rows)
+    _check_rows(outputs, rows + padding)
     starts = [0, *ends[:-1]]
     return [[output[start:end] for output in outputs] for start, end in zip(starts, ends, strict=True)]
 

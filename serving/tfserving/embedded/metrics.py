@@ -4,7 +4,7 @@ import asyncio
 import functools
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from types import TracebackType
 
@@ -14,8 +14,17 @@ from prometheus_client import CollectorRegistry, Counter, Histogram, disable_cre
 from serving.tfserving.embedded.errors import ServingError
 
 PATH = "/monitoring/prometheus/metrics"
-# Microseconds, 10 to about 20 minutes: the buckets and six digits of tensorflow_serving/servables/tensorflow/util.cc.
-LATENCY_BUCKETS = [float(f"{10 * 1.8**power:g}") for power in range(33)]
+
+
+def _exponential(first: float, growth: float, count: int) -> list[float]:
+    """The limits of TensorFlow's `Buckets::Exponential`, in the six digits of its page."""
+    return [float(f"{first * growth**power:g}") for power in range(count)]
+
+
+LATENCY_BUCKETS = _exponential(10, 1.8, 33)  # microseconds, to about 20 minutes: tensorflow_serving/servables/tensorflow/util.cc
+# tensorflow_serving/batching/batching_session.cc and batching_util.h
+QUEUING_BUCKETS = _exponential(100, 1.2, 52)  # microseconds, to about a second
+SIZE_BUCKETS = _exponential(1, 2, 14)  # rows
 
 disable_created_metrics()
 registry = CollectorRegistry()
@@ -38,6 +47,34 @@ graph_runs = Counter(
 graph_run_time = Counter(
     ":tensorflow:core:graph_run_time_usecs", "The total time spent on executing graphs in microseconds.", registry=registry
 )
+queuing_latency = Histogram(
+    ":tensorflow:serving:batching_session:queuing_latency",
+    "Distribution of wall time spent (in microseconds) in queuing",
+    ["thread_pool_name"],
+    buckets=QUEUING_BUCKETS,
+    registry=registry,
+)
+input_batch_size, processed_batch_size = (
+    Histogram(
+        f":tensorflow:serving:batching_session:{kind}_batch_size",
+        f"Tracks the batch size distribution on {where}.",
+        buckets=SIZE_BUCKETS,
+        registry=registry,
+    )
+    for kind, where in (("input", "the inputs"), ("processed", "processing"))
+)
+padding_size = Histogram(
+    ":tensorflow:serving:batching_session:padding_size",
+    "Tracks the padding size distribution on batches.",
+    ["execution_batch_size"],
+    buckets=SIZE_BUCKETS,
+    registry=registry,
+)
+batch_runs = Counter(
+    ":tensorflow:serving:batching_session:wrapped_run_count", "Total count of run calls on the wrapped session", registry=registry
+)
+_queuing = queuing_latency.labels("")  # the real server names its thread pool there, and it has no name
+_padding = functools.cache(padding_size.labels)
 _count = functools.cache(request_count.labels)  # the library looks each up under a lock
 _latency = functools.cache(request_latency.labels)
 _runtime = functools.cache(runtime_latency.labels)
@@ -84,6 +121,20 @@ def graph_run() -> Iterator[None]:
     yield
     graph_runs.inc()
     graph_run_time.inc(int((time.perf_counter() - start) * 1e6))
+
+
+def batch(waits: Iterable[float], rows: int, padding: int) -> None:
+    """Count a batch that is about to be computed.
+
+    Args:
+        waits: how long each of its requests has waited for it, in seconds.
+        rows: of all of them.
+        padding: more rows, which fill it up.
+    """
+    for seconds in waits:
+        _queuing.observe(seconds * 1e6)
+    processed_batch_size.observe(rows + padding)
+    _padding(rows + padding).observe(padding)
 
 
 def total(name: str) -> int:

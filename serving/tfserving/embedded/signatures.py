@@ -1,4 +1,7 @@
-"""Whether a request fits a signature, with the texts of TensorFlow Serving (servables/tensorflow/predict_util.cc)."""
+"""Whether a request fits a signature, with the texts of TensorFlow Serving.
+
+servables/tensorflow/predict_util.cc, and GetInputValues in TensorFlow's cc/saved_model/util.cc
+"""
 
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -28,12 +31,22 @@ def complete_inputs(signature: meta_graph_pb2.SignatureDef, inputs: Mapping[str,
     Raises:
         ServingError: INVALID_ARGUMENT: some are missing or too many.
     """
-    sent, wanted = set(inputs), set(signature.inputs)
-    missing = wanted - sent - set(signature.defaults)
-    if missing or sent - wanted:
+    sent, wanted, defaults = set(inputs), set(signature.inputs), set(signature.defaults)
+    if len(sent) > len(wanted) or (len(sent) < len(wanted) and not defaults):
         raise invalid_argument(
             f"input size does not match signature: {len(sent)}!={len(wanted)} len({_braces(sent)}) != len({_braces(wanted)}). "
-            f"Sent extra: {_braces(sent - wanted)}. Missing but required: {_braces(missing)}."
+            f"Sent extra: {_braces(sent - wanted)}. Missing but required: {_braces(wanted - sent)}."
+        )
+    if missing := wanted - sent - defaults:
+        alias = min(missing)
+        feed = signature.inputs[alias].name
+        raise invalid_argument(
+            f"Signature input alias: {alias}(feed name: {feed}) not found in request and no default value provided. "
+            f"Inputs expected to be in the request {_braces(sent)}, or default input alias set: {_listed(defaults)}"
+        )
+    if sent - wanted:
+        raise invalid_argument(
+            f"Inputs contains invalid name. Used request inputs: {_listed(sent & wanted)}, request input: {_listed(sent)}"
         )
     return {**inputs, **{alias: to_array(signature.defaults[alias], alias) for alias in wanted - sent}}
 
@@ -55,4 +68,8 @@ def select_outputs(signature: meta_graph_pb2.SignatureDef, output_filter: Sequen
 
 
 def _braces(names: Iterable[str]) -> str:
-    return "{" + ",".join(sorted(names)) + "}"
+    return "{" + _listed(names) + "}"
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ",".join(sorted(names))

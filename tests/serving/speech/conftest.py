@@ -1,8 +1,10 @@
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from serving.speech.journal import Journal, Limits
+from tests.serving.speech.journals import GENEROUS
 from tests.serving.speech.running_speech import SpeechServer, running
 from tests.serving.speech.speech_models import write_version
 
@@ -18,3 +20,21 @@ def speech_server(version: Path, tmp_path_factory: pytest.TempPathFactory) -> It
     """A server that answers with `version`, for tests that leave it as it is but for suggestions."""
     with running(tmp_path_factory.mktemp("speech-server"), ModelPath=str(version)) as server:
         yield server
+
+
+@pytest.fixture
+def open_journal(tmp_path: Path):
+    opened = []
+
+    def open_one(limits: Limits = GENEROUS) -> Journal:
+        opened.append(Journal(tmp_path / "state" / "journal.db", tmp_path / "uploads", limits))
+        return opened[-1]
+
+    yield open_one
+    for journal in opened:
+        journal.close()
+
+
+@pytest.fixture
+def journal(open_journal: Callable[..., Journal]) -> Journal:
+    return open_journal()

@@ -1,6 +1,5 @@
 import logging
 import os
-import resource
 import sqlite3
 import subprocess
 import sys
@@ -13,13 +12,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from serving.speech.journal import QUARANTINE, Journal, JournalError, Limits, QuotaError
+from serving.speech.journal import QUARANTINE, Journal, Limits, QuotaError
+from tests.serving.speech.journals import GENEROUS, clip, names
 from windtunnel.clips import CLIP_SAMPLES, WORDS
 from windtunnel.errors import WindtunnelError
 from windtunnel.settings import ROOT
 from windtunnel.wav import read_wav
-
-GENEROUS = Limits(per_peer_hour=10**6, disk_bytes=10**9, keep_days=30)
 
 # Adds clips of a seed from a process of its own.
 ADDER = """
@@ -35,32 +33,6 @@ for number in range(25):
     journal.add(WORDS[number % 8], clip, f"peer {seed}")
     journal.add(WORDS[number % 8], np.full(1600, 1 + number, np.int16), f"peer {seed}")  # all processes have these
 """
-
-
-def clip(seed: int = 0, samples: int = 1600) -> np.ndarray:
-    return np.random.default_rng(seed).integers(-9000, 9000, samples).astype(np.int16)
-
-
-@pytest.fixture
-def open_journal(tmp_path: Path):
-    opened = []
-
-    def open_one(limits: Limits = GENEROUS) -> Journal:
-        opened.append(Journal(tmp_path / "state" / "journal.db", tmp_path / "uploads", limits))
-        return opened[-1]
-
-    yield open_one
-    for journal in opened:
-        journal.close()
-
-
-@pytest.fixture
-def journal(open_journal: Callable[..., Journal]) -> Journal:
-    return open_journal()
-
-
-def names(folder: Path) -> set[str]:
-    return {file.name for file in folder.iterdir() if file.is_file()}
 
 
 def age(tmp_path: Path, **ago: float) -> None:
@@ -269,72 +241,6 @@ def test_rejected_recordings_are_kept_for_ever_where_no_days_are_named(open_jour
     assert len(names(tmp_path / "uploads" / QUARANTINE)) == 1
 
 
-def test_a_lost_database_is_made_again_from_the_recordings(
-    journal: Journal, open_journal: Callable[..., Journal], tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    before = [journal.add(WORDS[number], clip(number), "peer") for number in range(3)]
-    journal.claim("a")
-    journal.settle("a", {1: "silence"})
-    journal.close()
-    for file in (tmp_path / "state").iterdir():
-        file.unlink()
-    after = {each.digest: each for each in open_journal().list()}
-    assert "had no row" in caplog.text
-    assert [after[each.digest].word for each in before] == ["down", "go", "left"]
-    assert [after[each.digest].state for each in before] == ["rejected", "received", "received"]
-
-
-def test_a_recording_that_was_taken_away_is_rejected_and_comes_back(
-    journal: Journal, open_journal: Callable[..., Journal], tmp_path: Path
-) -> None:
-    made = journal.add("down", clip(), "peer")
-    journal.claim("a")
-    (tmp_path / "uploads").rename(tmp_path / "elsewhere")
-    (lost,) = open_journal().list()
-    assert (lost.state, lost.reason) == ("rejected", "its WAV is gone")
-    for file in (tmp_path / "elsewhere").glob("*.wav"):
-        file.rename(tmp_path / "uploads" / file.name)
-    assert open_journal().list() == [made]
-
-
-def test_what_an_opening_removes_is_in_the_log(
-    journal: Journal, open_journal: Callable[..., Journal], tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    caplog.set_level(logging.INFO)
-    made = journal.add("down", clip(), "peer")
-    twin, part = (made.file.with_name(f"down-{digit * 32}.wav") for digit in "01")
-    twin.write_bytes(made.file.read_bytes())
-    part = part.with_name(f".{part.name}.x1")
-    part.write_bytes(b"RIFF")
-    assert open_journal().list() == [made]
-    assert caplog.messages == [
-        f"{part} is removed: it was never written to its end",
-        f"{twin} is removed: the same clip is kept with the same word",
-    ]
-    assert names(tmp_path / "uploads") == {made.file.name}
-
-
-def test_a_recording_that_was_taken_away_and_sent_again_is_there_once(
-    journal: Journal, open_journal: Callable[..., Journal], tmp_path: Path
-) -> None:
-    made = journal.add("down", clip(), "peer")
-    made.file.rename(tmp_path / made.file.name)
-    again = open_journal().add("down", clip(), "peer")
-    (tmp_path / made.file.name).rename(made.file)
-    assert open_journal().waiting() == [again]
-    assert names(tmp_path / "uploads") == {again.file.name}
-
-
-def test_files_of_others_are_left_alone(open_journal: Callable[..., Journal], tmp_path: Path) -> None:
-    uploads = tmp_path / "uploads"
-    (uploads / "up").mkdir(parents=True)
-    damaged = f"up-{'a' * 32}.wav"
-    for name in ("up.wav", "README", ".up.wav.part", damaged):
-        (uploads / name).write_bytes(b"somebody's")
-    assert open_journal().list() == []
-    assert names(uploads) == {"up.wav", "README", ".up.wav.part", damaged}
-
-
 def test_many_threads_and_processes_add_while_others_open_and_claim(open_journal: Callable[..., Journal], tmp_path: Path) -> None:
     """Neither recovery nor a claim disturbs what is being added; what all add is there once."""
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
@@ -375,49 +281,6 @@ def test_many_processes_create_a_journal_at_once(tmp_path: Path) -> None:
         children.append(child)
     assert [os.waitpid(child, 0)[1] for child in children] == [0] * 8
     assert len(names(tmp_path / "uploads")) == 1
-
-
-def test_a_full_disk_is_said_and_leaves_nothing(journal: Journal, tmp_path: Path) -> None:
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
-    try:
-        with pytest.raises(JournalError, match=r"uploads.* cannot be used for suggestions \(File too large\): make room"):
-            journal.add("down", clip(), "peer")
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    assert names(tmp_path / "uploads") == set()
-    assert journal.list() == []
-    journal.add("down", clip(), "peer")
-
-
-def test_a_database_that_cannot_be_written_leaves_nothing(journal: Journal, tmp_path: Path) -> None:
-    """Its disk is full, and not that of the recordings."""
-    pages = journal._db.execute("PRAGMA page_count").fetchone()[0]
-    journal._db.execute(f"PRAGMA max_page_count = {pages}")
-
-    def fill() -> None:
-        for number in range(500):
-            journal.add("down", clip(number, 10), "peer" * 200)
-
-    with pytest.raises(JournalError, match=r"journal\.db cannot be used \(database or disk is full\): make room on its disk$"):
-        fill()
-    assert 1 < len(journal.list()) < 50
-    assert names(tmp_path / "uploads") == {each.file.name for each in journal.list()}
-
-
-def test_a_state_file_of_another_kind_is_said_and_left_alone(open_journal: Callable[..., Journal], tmp_path: Path) -> None:
-    state = tmp_path / "state" / "journal.db"
-    state.parent.mkdir()
-    state.write_bytes(b"\x80\x04 what another server kept here" * 10)
-    with pytest.raises(JournalError, match=r"journal\.db cannot be used \(file is not a database\): give StateFile another name"):
-        open_journal()
-    assert state.read_bytes().startswith(b"\x80\x04")
-
-
-def test_a_folder_that_cannot_be_made_is_said(open_journal: Callable[..., Journal], tmp_path: Path) -> None:
-    (tmp_path / "uploads").write_text("a file")
-    with pytest.raises(JournalError, match=r"uploads.* cannot be used for suggestions"):
-        open_journal()
 
 
 def test_names_hold_the_word(journal: Journal) -> None:

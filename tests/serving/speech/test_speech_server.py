@@ -1,5 +1,6 @@
 """The speech server behind the port, real: what a release does with it."""
 
+import shutil
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -11,10 +12,12 @@ from serving import golden
 from serving.drill import break_version
 from serving.server import Served, ServerError, Version
 from serving.servers import connect, server_of
+from serving.speech.models import MODELS, Wanted
 from serving.speech.protos.dlserver_pb2 import InferenceRequest
 from tests.serving.speech.running_speech import running
 from tests.serving.speech.speech_models import tone, write_version
 from tests.waiting import PATIENCE
+from windtunnel.files import write_json
 from windtunnel.settings import Settings
 
 pytestmark = pytest.mark.minutes(1)
@@ -80,6 +83,28 @@ def test_a_bad_version_is_refused_and_can_be_mended(served, versions, tmp_path):
     golden.verify(port, mended)
     port.withdraw(NAME, 7)
     port.withdraw(NAME, 1)
+
+
+@pytest.mark.parametrize("spoilt", [(2,), (1,), (2, 1)])
+def test_what_was_broken_when_the_server_started_can_be_published_again(versions, tmp_path, spoilt):
+    place = tmp_path / "serving" / "speech"
+    for version in versions:
+        shutil.copytree(version.directory, place / "models" / str(version.number))
+    write_json(place / "models" / MODELS, Wanted(versions=(1, 2), champion=2).model_dump())
+    for number in spoilt:
+        (place / "models" / str(number) / "model.onnx").write_bytes(b"")
+    with running(place) as server:
+        port = connect(server_of(NAME), Settings(home=tmp_path, speech_port=server.port))
+        for number in spoilt:  # the champion first, as reconcile does
+            with pytest.raises(ServerError, match=f"version {number} is refused by the speech server"):
+                port.ready(NAME, number)
+        for number in spoilt:
+            port.load(versions[number - 1])
+        port.promote(NAME, 2)
+        assert port.served(NAME) == Served(frozenset({1, 2}), 2)
+        for version in versions:
+            golden.verify(port, version)
+        golden.verify(port, versions[1], addressed=False)
 
 
 def test_no_user_notices_a_switch(served, versions):

@@ -289,6 +289,33 @@ def test_a_server_that_is_started_again_serves_the_same(directories, tmp_path):
         assert server.served("again").champion == 2
 
 
+@pytest.mark.parametrize("spoilt", [{2}, {1}, {1, 2}])
+def test_what_was_broken_when_the_server_started_can_be_published_again(directories, tmp_path, spoilt):
+    settings = private_settings(tmp_path)
+    server = TFServing(settings)
+    name, good = "mended", {1, 2} - spoilt
+    with running(SERVE, settings, server):
+        for number in (1, 2):
+            server.publish(Version(name, number, directories[number]))
+        server.promote(name, 2)
+    for number in spoilt:
+        (models_directory(settings) / name / str(number) / "model.tflite").write_bytes(b"TFL3" * 100)
+    with running(SERVE, settings, server):
+        assert server.served(name).versions == good
+        for number in sorted(spoilt, reverse=True):
+            with pytest.raises(ServerError, match=f"{name} version {number} cannot be loaded by tfserving"):
+                server.ready(name, number)
+        for number in sorted(spoilt, reverse=True):  # the champion first, as reconcile does
+            server.load(Version(name, number, directories[number]))
+            good |= {number}
+            assert server.served(name) == Served(frozenset(good), 2 if spoilt == {1} else None)
+        server.promote(name, 2)
+        assert server.served(name) == Served(frozenset({1, 2}), 2)
+        for number in (None, 1, 2):
+            golden = load_file(directories[number or 2] / "golden.safetensors")
+            np.testing.assert_allclose(server.predict(name, golden["image"], number)["logits"], golden["logits"], rtol=1e-5, atol=1e-5)
+
+
 def test_the_messages_come_without_tensorflow_and_do_not_stand_in_its_way():
     code = """
 import sys

@@ -1,15 +1,18 @@
 """The embedded server as a process, and requests to it by TensorFlow Serving's own stubs."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 
 import grpc
 import numpy as np
 import psutil
+import pytest
 
 from serving.tfserving.protos import messages_alone
 from tests.waiting import PATIENCE
@@ -20,6 +23,8 @@ with messages_alone():
     from google.protobuf import text_format
     from tensorflow_serving.apis import (
         get_model_status_pb2,
+        inference_pb2,
+        input_pb2,
         model_management_pb2,
         model_service_pb2_grpc,
         predict_pb2,
@@ -138,3 +143,37 @@ def config_text(**models: str) -> str:
     """A model config list: names and what is in their entries besides."""
     entries = (f'config {{ name: "{name}" model_platform: "tensorflow" {fields} }}' for name, fields in models.items())
     return f"model_config_list {{ {' '.join(entries)} }}"
+
+
+def examples(*values: float) -> input_pb2.Input:
+    result = input_pb2.Input()
+    for value in values:
+        result.example_list.examples.add().features.feature["x"].float_list.value.append(value)
+    return result
+
+
+def multi_inference(model: str = "default", **methods: str) -> inference_pb2.MultiInferenceRequest:
+    request = inference_pb2.MultiInferenceRequest(input=examples(2.0))
+    for signature_name, method in methods.items():
+        task = request.tasks.add(method_name=method)
+        task.model_spec.name, task.model_spec.signature_name = model, signature_name
+    return request
+
+
+def add(base: Path, models: Path, name: str = "124") -> None:
+    shutil.copytree(models / "two_versions" / "124", base / ".new")
+    (base / ".new").rename(base / name)
+
+
+def entry(base: Path, *versions: int, labels: dict[str, int] | None = None) -> str:
+    text = "".join(f" versions: {number}" for number in versions)
+    policy = f"model_version_policy {{ specific {{{text} }} }}" if versions else "model_version_policy { all {} }"
+    return f'base_path: "{base}" {policy}' + "".join(
+        f' version_labels {{ key: "{label}" value: {number} }}' for label, number in (labels or {}).items()
+    )
+
+
+def failure(call: Callable[[], object]) -> tuple[str, str]:
+    with pytest.raises(grpc.RpcError) as error:
+        call()
+    return error.value.code().name, error.value.details()

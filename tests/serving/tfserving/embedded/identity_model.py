@@ -40,3 +40,8 @@ def write_json_types(directory: Path) -> None:
     """Write one with the types that differ in JSON."""
     types = {"decimal": "FLOAT", "whole": "INT64", "truth": "BOOL", "text": "STRING", "some_bytes": "STRING"}
     write_identity(directory, **{name: types_pb2.DataType.Value(f"DT_{dtype}") for name, dtype in types.items()})
+
+
+def write_defaults(directory: Path) -> None:
+    """Write one with an input `x`, which has no default, and `more`, which has: [7]."""
+    write_identity(directory, {"more": np.array([7.0], np.float32)}, x=types_pb2.DT_FLOAT, more=types_pb2.DT_FLOAT)

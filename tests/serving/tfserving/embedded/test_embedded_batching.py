@@ -18,6 +18,7 @@ from tests.waiting import PATIENCE
 with messages_alone():
     from tensorflow.core.protobuf import meta_graph_pb2
 
+    from serving.tfserving.embedded import metrics
     from serving.tfserving.embedded.batching import Batcher, BatchingParameters
     from serving.tfserving.embedded.config import read_batching_parameters
     from serving.tfserving.embedded.errors import ServingError, invalid_argument
@@ -150,6 +151,49 @@ def test_batches_are_filled_up_to_an_allowed_size() -> None:
     assert batches(one_thread(max_batch_size=8, allowed_batch_sizes=(4, 8)), ONE, TWO) == ([[3.0], [7.0, 11.0]], [(4, 2)])
 
 
+SAMPLES = {
+    "queued": ("queuing_latency_count", {"thread_pool_name": ""}),
+    "microseconds": ("queuing_latency_sum", {"thread_pool_name": ""}),
+    "inputs": ("input_batch_size_count", {}),
+    "rows": ("input_batch_size_sum", {}),
+    "batches": ("processed_batch_size_count", {}),
+    "computed": ("processed_batch_size_sum", {}),
+    "of four": ("padding_size_count", {"execution_batch_size": "4"}),
+    "padding": ("padding_size_sum", {"execution_batch_size": "4"}),
+    "runs": ("wrapped_run_count_total", {}),
+}
+
+
+def growth(parameters: BatchingParameters | None, *requests: np.ndarray) -> dict[str, float]:
+    """By how much the metrics of batches grow while these requests are computed after one of one row."""
+
+    def values() -> dict[str, float]:
+        return {
+            name: metrics.registry.get_sample_value(f":tensorflow:serving:batching_session:{sample}", labels) or 0
+            for name, (sample, labels) in SAMPLES.items()
+        }
+
+    before = values()
+    batches(parameters, *requests)
+    return {name: value - before[name] for name, value in values().items()}
+
+
+def test_batches_and_what_waited_for_them_are_counted() -> None:
+    grown = growth(one_thread(max_batch_size=8, allowed_batch_sizes=(4, 8)), ONE, TWO)
+    assert grown.pop("microseconds") > 80_000, "two waited for 50 ms"
+    expected = {"queued": 3, "inputs": 3, "rows": 4, "batches": 2, "computed": 8, "of four": 2, "padding": 4, "runs": 2}
+    assert grown == expected
+
+
+def test_a_request_that_is_larger_than_a_batch_is_none() -> None:
+    grown = growth(one_thread(max_batch_size=2), np.ones((4, 2)))
+    assert (grown["rows"], grown["batches"], grown["of four"]) == (5, 1, 0)
+
+
+def test_without_batching_no_batch_is_counted() -> None:
+    assert set(growth(None, ONE, TWO).values()) == {0}
+
+
 def test_inputs_of_different_lengths_are_filled_up_with_zeros() -> None:
     answers, shapes = batches(one_thread(pad_variable_length_inputs=True), ONE, np.ones((2, 4)))
     assert (answers, shapes) == ([[3.0], [4.0, 4.0]], [(3, 4)])
@@ -192,7 +236,11 @@ class Quick(Held):
 
 @pytest.mark.parametrize("parameters", [one_thread(), None])
 def test_what_is_quick_is_computed_on_the_loop_unless_a_thread_is_at_work(parameters: BatchingParameters | None) -> None:
+    def counted() -> float:
+        return metrics.registry.get_sample_value(":tensorflow:serving:batching_session:processed_batch_size_count") or 0
+
     async def run() -> None:
+        before = counted()
         model, batcher, here = Quick(), Batcher(parameters), threading.current_thread()
         slow = asyncio.ensure_future(batcher.run(model, "s", {"x": TWO}, ["sum"]))
         await asyncio.to_thread(model.began.wait, PATIENCE)
@@ -203,6 +251,7 @@ def test_what_is_quick_is_computed_on_the_loop_unless_a_thread_is_at_work(parame
         assert here not in model.threads
         assert [output.tolist() for output in await batcher.run(model, "s", {"x": ONE}, ["sum"])] == [[3.0]]
         assert model.threads[2:] == [here]
+        assert counted() - before == (3 if parameters else 0), "a quick request is a batch of its own"
         with pytest.raises(ServingError, match="negative"):
             await batcher.run(model, "s", {"x": -ONE}, ["sum"])
         batcher.close()

@@ -1,18 +1,17 @@
 """Which versions are loaded, when, and who gets them: base paths, policies, labels, new configurations, shared versions, warm-up."""
 
 import shutil
-import signal
 import struct
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import grpc
 import numpy as np
 import pytest
-from embedded_server import EmbeddedServer, config_text, messages_alone, predict_request, reload_request
+from embedded_server import EmbeddedServer, add, config_text, entry, failure, messages_alone, predict_request
 
 from tests.waiting import PATIENCE, wait_for
 from windtunnel.files import write_atomically
@@ -26,32 +25,6 @@ with messages_alone():
     from tensorflow_serving.config import model_server_config_pb2
 
 LOADED = "Successfully loaded servable version"
-
-
-@pytest.fixture
-def base(tmp_path: Path, models: Path) -> Path:
-    """A base path with version 123, which adds 2; `add` adds 124, which adds 3."""
-    shutil.copytree(models / "two_versions" / "123", tmp_path / "base" / "123")
-    return tmp_path / "base"
-
-
-def add(base: Path, models: Path, name: str = "124") -> None:
-    shutil.copytree(models / "two_versions" / "124", base / ".new")
-    (base / ".new").rename(base / name)
-
-
-def entry(base: Path, *versions: int, labels: dict[str, int] | None = None) -> str:
-    text = "".join(f" versions: {number}" for number in versions)
-    policy = f"model_version_policy {{ specific {{{text} }} }}" if versions else "model_version_policy { all {} }"
-    return f'base_path: "{base}" {policy}' + "".join(
-        f' version_labels {{ key: "{label}" value: {number} }}' for label, number in (labels or {}).items()
-    )
-
-
-def failure(call: Callable[[], object]) -> tuple[str, str]:
-    with pytest.raises(grpc.RpcError) as error:
-        call()
-    return error.value.code().name, error.value.details()
 
 
 @pytest.fixture(scope="module")
@@ -226,86 +199,6 @@ def test_a_version_that_cannot_be_loaded(server: EmbeddedServer, base: Path, mod
     assert server.half("new") == (123, 3.0)
 
 
-RUNNING = "Running gRPC ModelServer at "
-
-
-def test_loads_are_tried_again_before_the_ports_open(base: Path, models: Path, tmp_path: Path) -> None:
-    content = (base / "123" / "saved_model.pb").read_bytes()
-    (base / "123" / "saved_model.pb").write_bytes(b"no model")
-    flags = ("--max_num_load_retries=1000000", "--load_retry_interval_micros=50000")
-    with EmbeddedServer(tmp_path, f"--model_base_path={base}", *flags, wait=False) as server:
-        wait_for(lambda: server.log.count("{name: default version: 123} failed: ") > 1)
-        assert RUNNING not in server.log
-        (base / "123" / "saved_model.pb").write_bytes(content)
-        wait_for(lambda: RUNNING in server.log)
-        assert server.states("default") == {123: "AVAILABLE"}
-        assert server.half() == (123, 3.0)
-
-
-def test_a_base_path_that_comes_later_is_waited_for(base: Path, tmp_path: Path) -> None:
-    with EmbeddedServer(tmp_path, f"--model_base_path={tmp_path / 'later'}", wait=False) as server:
-        wait_for(lambda: f"Could not find base path {tmp_path / 'later'}" in server.log)
-        base.rename(tmp_path / "later")
-        wait_for(lambda: RUNNING in server.log)
-        assert server.half() == (123, 3.0)
-    log = server.log
-    assert log.index("Successfully loaded servable version") < log.index(RUNNING)
-
-
-def test_a_server_that_waits_can_be_told_to_end(tmp_path: Path) -> None:
-    with EmbeddedServer(tmp_path, f"--model_base_path={tmp_path / 'never'}", wait=False) as server:
-        wait_for(lambda: "Could not find base path" in server.log)
-        server.process.send_signal(signal.SIGTERM)
-        assert server.process.wait(timeout=PATIENCE) == 0
-        assert RUNNING not in server.log
-
-
-def test_a_server_whose_model_cannot_be_loaded_ends(base: Path, models: Path, tmp_path: Path) -> None:
-    (base / "123" / "saved_model.pb").write_bytes(b"no model")
-    config = tmp_path / "models.config"
-    config.write_text(config_text(bad=entry(base), good=entry(models / "half_plus_two")))
-    with EmbeddedServer(tmp_path, f"--model_config_file={config}", "--max_num_load_retries=0", wait=False) as server:
-        assert server.process.wait(timeout=PATIENCE) == 1
-        failed = "Failed to start server. Error: UNKNOWN: 1 model(s) did not become available: {{name: bad version: 123 due to error: "
-        assert (failed in server.log, RUNNING in server.log) == (True, False)
-
-
-def test_a_server_that_does_not_wait_serves_what_loads(base: Path, models: Path, tmp_path: Path) -> None:
-    (base / "123" / "saved_model.pb").write_bytes(b"no model")
-    config = tmp_path / "models.config"
-    config.write_text(config_text(bad=entry(base), missing=entry(tmp_path / "missing"), good=entry(models / "half_plus_two")))
-    flags = ("--max_num_load_retries=0", "--wait_for_models=false")
-    with EmbeddedServer(tmp_path, f"--model_config_file={config}", *flags) as server:
-        assert server.half("good") == (123, 3.0)
-        assert server.states("bad") == {123: "END"}
-        assert failure(lambda: server.half("missing")) == ("NOT_FOUND", "Servable not found for request: Latest(missing)")
-        server.reload(config_text(good=entry(models / "half_plus_two"), other=entry(tmp_path / "missing")))
-        assert server.half("good") == (123, 3.0)
-
-
-def test_a_new_configuration_waits_for_its_models(base: Path, models: Path, tmp_path: Path) -> None:
-    good = entry(models / "half_plus_two")
-    (tmp_path / "models.config").write_text(config_text(good=good))
-    with EmbeddedServer(tmp_path, "--model_config_file=models.config") as server:
-        later = reload_request(config_text(good=good, later=entry(tmp_path / "later")))
-        with pytest.raises(grpc.RpcError) as error:
-            server.models.HandleReloadConfigRequest(later, 1)
-        assert error.value.code() == grpc.StatusCode.DEADLINE_EXCEEDED
-        assert server.half("good") == (123, 3.0)
-        server.reload(config_text(good=good))  # the server takes other configurations meanwhile
-        waiting = server.models.HandleReloadConfigRequest.future(later, PATIENCE)
-        wait_for(lambda: server.log.count(f"Could not find base path {tmp_path / 'later'}") > 1)
-        assert not waiting.done()
-        base.rename(tmp_path / "later")
-        assert waiting.result().status.error_code == 0
-        assert server.half("later") == (123, 3.0)
-        never = server.models.HandleReloadConfigRequest.future(reload_request(config_text(good=good, never=entry(base))), PATIENCE)
-        wait_for(lambda: f"Could not find base path {base}" in server.log)
-        server.reload(config_text(good=good))
-        removed = "1 model(s) did not become available: {{name: never was removed by another configuration}, }"
-        assert failure(never.result) == ("UNKNOWN", removed)
-
-
 WRONG_CONFIGURATIONS = {
     'config { name: "a" base_path: "/a" model_platform: "tensorflow" }' * 2: "Illegal to list model a multiple times in config list",
     'config { name: "a" base_path: "a" model_platform: "tensorflow" }': "Expected model a to have an absolute path or URI; got",
@@ -370,7 +263,7 @@ def examples_log(kind: str, signature_name: str) -> bytes:
 GOOD = predict_log(x=np.ones(3, np.float32))
 WARM_UPS = {
     "every kind": (records(GOOD, examples_log("classify", "classify_x_to_y"), examples_log("regress", "regress_x_to_y")), None),
-    "wrong input": (records(GOOD, predict_log(y=np.ones(3, np.float32))), "Missing but required: {x}"),
+    "wrong input": (records(GOOD, predict_log(y=np.ones(3, np.float32))), "Signature input alias: x(feed name: x:0) not found in request"),
     "no request": (records(GOOD, b"no record"), "Failed to parse warmup record: number 1"),
     "empty log": (records(b""), "Unsupported log_type for warmup: None"),
     "too many": (records(*[GOOD] * 1001), "Number of warmup records exceeds the maximum (1000)"),

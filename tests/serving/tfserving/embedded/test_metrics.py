@@ -52,6 +52,18 @@ def test_the_page_has_tensorflow_servings_names_and_types():
         ":tensorflow:serving:runtime_latency histogram",
         ":tensorflow:core:graph_runs counter",
         ":tensorflow:core:graph_run_time_usecs counter",
+        ":tensorflow:serving:batching_session:queuing_latency histogram",
+        ":tensorflow:serving:batching_session:input_batch_size histogram",
+        ":tensorflow:serving:batching_session:processed_batch_size histogram",
+        ":tensorflow:serving:batching_session:padding_size histogram",
+        ":tensorflow:serving:batching_session:wrapped_run_count counter",
     ]
     assert "_total" not in page
     assert "_created" not in page
+
+
+def test_buckets_have_the_real_servers_limits():
+    page = metrics.page().decode()
+    for name, first, last, count in (("queuing_latency", "100.0", "1.09205e+06", 52), ("input_batch_size", "1.0", "8192.0", 14)):
+        limits = re.findall(rf'^:tensorflow:serving:batching_session:{name}_bucket{{.*?le="(\S+?)"', page, re.MULTILINE)
+        assert (limits[0], limits[-2:], len(limits)) == (first, [last, "+Inf"], count + 1)

@@ -61,6 +61,22 @@ def test_types_by_row_and_by_column(client):
     assert ok(client.post("/v1/models/identity:predict", json={"inputs": row})) == {"outputs": expected}
 
 
+def test_an_input_with_a_default_cannot_be_left_out_over_rest(client):
+    """The real server reads JSON by the signature's inputs alone (GetInfoMap): its defaults are for gRPC."""
+    path, row = "/v1/models/defaults:predict", {"x": 2.0, "more": 5.0}
+    assert ok(client.post(path, json={"instances": [row]})) == {"predictions": [{"the_x": 2.0, "the_more": 5.0}]}
+    for body, expected in (
+        ({"instances": [{"x": 2.0}]}, "keys must be equal to: more,x"),
+        ({"instances": [row, {"x": 2.0}]}, "Failed to process element: 1 of 'instances' list"),
+        ({"instances": [2.0]}, "instances is a plain list, but expecting list of objects"),
+        ({"inputs": {"x": 2.0}}, "Missing named input: more in 'inputs' object."),
+        ({"inputs": 2.0}, "inputs is a plain value/list, but expecting an object"),
+    ):
+        response = client.post(path, json=body)
+        assert response.status_code == 400
+        assert expected in error(response)
+
+
 def test_nan_and_the_infinities_go_through(client):
     response = client.post(f"{HALF}:predict", content=b'{"instances": [NaN, Infinity, -Infinity, 1]}')
     assert response.status_code == 200
@@ -175,6 +191,19 @@ def test_metrics(client):
     assert "made-up" not in page
     assert re.search(r'^:tensorflow:serving:runtime_latency_sum\{API="Predict",model_name="two_versions",runtime="TF1"} [1-9]', page, re.M)
     assert re.search(r"^:tensorflow:core:graph_run_time_usecs [1-9]", page, re.M)
+
+
+def test_metrics_of_batches(client):
+    def counts() -> list[float]:
+        page = client.get("/monitoring/prometheus/metrics").text
+        samples = ['queuing_latency_count{thread_pool_name=""}', "input_batch_size_sum", "processed_batch_size_sum"]
+        samples += ['padding_size_count{execution_batch_size="3"}', "wrapped_run_count"]
+        found = [re.search(rf"^:tensorflow:serving:batching_session:{re.escape(name)} (\S+)$", page, re.M) for name in samples]
+        return [float(match[1]) if match else 0 for match in found]
+
+    before = counts()
+    ok(client.post(f"{HALF}:predict", json={"instances": [1, 2, 3]}))
+    assert [after - earlier for after, earlier in zip(counts(), before, strict=True)] == [1, 3, 3, 1, 1]
 
 
 def test_apache_bench_keeps_its_connections(api, tmp_path):
