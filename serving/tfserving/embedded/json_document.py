@@ -78,9 +78,25 @@ def read(body: bytes) -> Document:
             members = _read_slowly(body)
         if not isinstance(members, dict):
             raise invalid_argument(f"JSON Value: {excerpt(members)} Is not object")
-        if any(name in members and body.count(b'"%b"' % name.encode()) > 1 for name in _MEMBERS):
-            members = _read_slowly(body)  # one may be there twice
+        if any(_count(name, body) != times for name, times in _names(members)):
+            members = _read_slowly(body)  # one may be there twice in an object
     return Document(members)
+
+
+def _names(members: dict[str, Any]) -> Iterator[tuple[str, int]]:
+    """The names that a text should hold, those of inputs too, and how often. It holds more of them where an object has one twice."""
+    yield from ((name, 1) for name in _MEMBERS if name in members)
+    inputs, instances = members.get("inputs"), members.get("instances")
+    if isinstance(inputs, dict):
+        yield from ((name, 1) for name in inputs)
+    if isinstance(instances, list) and instances and isinstance(instances[0], dict):
+        objects = sum(type(row) is dict for row in instances)
+        yield from ((name, objects) for name in instances[0])
+
+
+def _count(name: str, body: bytes) -> int:
+    """How often a text holds a name, as one writes it or with `\\u` for what is not ASCII."""
+    return sum(map(body.count, {orjson.dumps(name), json.dumps(name).encode()}))
 
 
 @contextmanager

@@ -37,7 +37,8 @@ class Protocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Take what the client sent, and wait no longer than allowed for the rest of a head."""
-        if not self._in_body and b"pgrade:" in data:
+        last = data.rfind(b"\r") + len(b"\r\nUpgrade:")  # a header stands after a line's end, of which a body of numbers has none
+        if not self._in_body and data.find(b"pgrade:", 0, last) >= 0:
             data = _UPGRADE.sub(b"\r\nIgnored", data)
         super().data_received(data)
         if not self._in_head or self.transport.is_closing():

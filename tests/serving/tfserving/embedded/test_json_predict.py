@@ -50,6 +50,11 @@ def refused(body, dtypes, code=grpc.StatusCode.INVALID_ARGUMENT):
         ('{"instances": ["Inf", "\\"-NaN", "\\\\"], "x": -Inf}', STRING, [b"Inf", b'"-NaN', b"\\"]),
         ('{"instances": [1], "instances": [2]}', FLOAT, [1]),
         ('{"inputs": {"default": 1}, "inputs": 2}', FLOAT, 1),
+        ('{"inputs": {"default": 1, "default": 2}}', FLOAT, 1),
+        ('{"inputs": {"d\\u0065fault": [1.5], "d\\u0065fault": [2, 3]}}', FLOAT, [1.5]),
+        ('{"inputs": {"\\u00e4": 1, "ä": 2}}', {"ä": np.dtype(np.float32)}, 1),
+        ('{"instances": [{"default": 1}, {"default": 2, "default": 3}]}', INT, [1, 2]),
+        ('{"instances": [{"default": "default"}, {"default": "a", "default": {"b64": ""}}]}', STRING, [b"default", b"a"]),
         (b'{"instances": [1]}\0', FLOAT, [1]),
         (b'{"instances": ["a"]} \0}', STRING, [b"a"]),
         ('{"instances": [1e30, -16777215, 3.4028235e38]}', FLOAT, [1e30, -16777215, np.finfo(np.float32).max]),
@@ -79,8 +84,9 @@ def refused(body, dtypes, code=grpc.StatusCode.INVALID_ARGUMENT):
 )
 def test_values_are_read_as_the_type_of_the_input(body, dtypes, expected):
     tensor = only(body, dtypes)
-    assert tensor.dtype == dtypes["default"]
-    np.testing.assert_array_equal(tensor, np.array(expected, dtypes["default"]))
+    (dtype,) = dtypes.values()
+    assert tensor.dtype == dtype
+    np.testing.assert_array_equal(tensor, np.array(expected, dtype))
 
 
 @pytest.mark.parametrize(
