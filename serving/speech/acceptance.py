@@ -2,7 +2,7 @@
 
     python -m serving.speech.acceptance [--version DIRECTORY]
 
-Of recordings of test speakers, of the same played backwards, and of noise and silence; nothing is trained.
+Of recordings of test speakers, of other words, of commands played backwards, and of noise and silence; nothing is trained.
 """
 
 from collections.abc import Mapping
@@ -20,6 +20,7 @@ from serving.speech.model import Recognizer
 from windtunnel.clips import CLIP_SAMPLES, as_pcm
 from windtunnel.errors import WindtunnelError
 from windtunnel.measure import keep
+from windtunnel.others import locate_others
 from windtunnel.program import run_program
 from windtunnel.recordings import locate_recordings
 from windtunnel.run import git_commit
@@ -114,7 +115,8 @@ def main(
     clips, labels = recordings.split("test")
     mixed = np.random.default_rng(1).permutation(len(clips))
     silence = np.random.default_rng(1).integers(-2, 3, (20, CLIP_SAMPLES), np.int16)
-    others = {"words backwards": clips[:, ::-1], "noise": noises(), "silence": silence}
+    words = locate_others(recordings.words, print).test
+    others = {**words, "words backwards": clips[:, ::-1], "noise": noises(), "silence": silence}
     rows = measure(recognizer, clips[mixed], labels[mixed], others)
     text = tabulate(rows, str(directory))
     keep(load_settings().home, "acceptance", {"rows": rows, "version": str(directory), "git_commit": git_commit(ROOT)}, text)
