@@ -13,11 +13,11 @@
 # trains one with the platform's own trainer, looks at what it has learned from speakers it has never heard, and starts the speech server
 # with it. It needs no platform that is up, nor any server.
 #
-# Training for 20 epochs takes some four minutes on one core; five are enough to look around, and the platform's own runs take 50. Open it
+# Training for 20 epochs takes some four minutes on one core; five are enough to look around, and the platform's own runs take 60. Open it
 # in any editor of notebooks, or run it as it is, with other parameters for instance:
 #
 # ```sh
-# papermill notebooks/speech_commands_training.ipynb mine.ipynb -p epochs 50
+# papermill notebooks/speech_commands_training.ipynb mine.ipynb -p epochs 60
 # ```
 
 # %%
@@ -127,7 +127,7 @@ Audio(clips[chosen[0]], rate=SAMPLE_RATE)
 run = Run(Path(out, f"{datetime.now():%Y-%m-%dT%H-%M-%S}"))
 run.directory.mkdir(parents=True)
 samples = len(recordings.split("train")[1])
-others = locate_others(words, print)
+others = locate_others(words)
 sizes = {"samples": samples, "epochs": epochs, "batch_size": batch_size}
 spec = SpeechSpec(dataset=recordings.name, words=words, seed=seed, others=others.fingerprints, **sizes)
 no_suggestions = {"clips": np.empty((0, CLIP_SAMPLES), np.int16), "labels": np.empty(0, np.uint8)}
