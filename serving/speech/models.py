@@ -16,6 +16,7 @@ from serving.speech.model import Recognizer
 from windtunnel.errors import WindtunnelError
 from windtunnel.problems import Problem
 from windtunnel.spec import first_problem
+from windtunnel.vocabulary import WORDS
 
 _log = logging.getLogger(__name__)
 
@@ -50,20 +51,26 @@ def read_wanted(folder: Path) -> Wanted:
 class Models:
     """The loaded versions. `champion` is what users get, None while there is none; `refused` says why of each that cannot be used."""
 
-    def __init__(self, folder: Path, first: Path | None) -> None:
+    def __init__(self, folder: Path, first: Path | None, first_words: tuple[str, ...] = WORDS) -> None:
         """Know where versions are; nothing is loaded yet.
 
         Args:
             folder: of the versions and `models.json`; it may not exist yet.
             first: the directory of the version that answers while `models.json` is not there, or names no champion.
+            first_words: what a model will know where there is none.
         """
         self.champion: Recognizer | None = None
         self.loaded: dict[int, Recognizer] = {}
         self.refused: dict[int, str] = {}
         self._folder = folder
-        self._first = first
+        self._first, self._first_words = first, first_words
         self._seen: tuple[int, int, int] | None = None
         self._unread = Problem(_log.error)
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """What the champion knows, in the order of its scores; or else what one will."""
+        return self._first_words if self.champion is None else self.champion.words
 
     async def start(self) -> None:
         """Load what is wanted, or else the first version."""

@@ -66,18 +66,17 @@ async def serve(config: Config) -> None:
         suggestions = Suggestions(journal)
         stack.callback(suggestions.close)
         config = await asyncio.to_thread(upgrade, config, journal)
-        uploads = None
-        if config.infer_uploads is not None:
-            uploads = Uploads(config.infer_uploads, config.upload_bytes, config.keep_days, metrics)
-            stack.callback(uploads.close)
         batcher = Batcher(config.workers, max(config.max_concurrent_rpcs, CONCURRENT), metrics)  # a call may have several clips
         stack.callback(batcher.close)
-        models = Models(config.models, config.model)
+        models = Models(config.models, config.model, await asyncio.to_thread(vocabulary_at, config.base_samples))
         await models.start()
+        uploads = None
+        if config.infer_uploads is not None:
+            uploads = Uploads(config.infer_uploads, config.upload_bytes, config.keep_days, metrics, lambda: models.words)
+            stack.callback(uploads.close)
 
         calls = Calls(config.max_concurrent_rpcs, read_tokens(config.tokens) if config.tokens is not None else None, metrics)
-        words = await asyncio.to_thread(vocabulary_at, config.base_samples)
-        ear = Ear(models, batcher, uploads, config.reject_below, words)
+        ear = Ear(models, batcher, uploads, config.reject_below)
         server = grpc.aio.server(options=[("grpc.max_receive_message_length", MESSAGE_BYTES), ("grpc.so_reuseport", 0)])
         names = add_services(server, DLServer(calls, ear, suggestions), Speech(calls, ear, suggestions))
         status = health.aio.HealthServicer()

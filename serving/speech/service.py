@@ -31,17 +31,9 @@ STATES = ("received", "claimed", "trained", "rejected", "undone")
 class Ear:
     """What both services hear with."""
 
-    def __init__(
-        self, models: Models, batcher: Batcher, uploads: Uploads | None, reject_below: float | None, first_words: tuple[str, ...] = WORDS
-    ) -> None:
-        """Hear nothing yet; `first_words` are what a model will know where there is none."""
+    def __init__(self, models: Models, batcher: Batcher, uploads: Uploads | None, reject_below: float | None) -> None:
         self.models, self.batcher, self.uploads = models, batcher, uploads
-        self._reject_below, self._first_words = reject_below, first_words
-
-    @property
-    def words(self) -> tuple[str, ...]:
-        """What the champion knows, in the order of its scores."""
-        return self._first_words if self.models.champion is None else self.models.champion.words
+        self._reject_below = reject_below
 
     def recognizer(self, number: int = 0) -> Recognizer:
         """A loaded version, the champion with 0.
@@ -97,8 +89,8 @@ class DLServer(dlserver_pb2_grpc.DLServerServicer):
                 Code.INVALID_ARGUMENT, f"label {request.label} is unknown: send 0, {WORDS[0]}, to {len(WORDS) - 1}, {WORDS[-1]}"
             )
         word = WORDS[request.label]
-        if word not in self._ear.words:
-            found = f"{word} is no word of this server, which has {', '.join(self._ear.words)}"
+        if word not in self._ear.models.words:
+            found = f"{word} is no word of this server, which has {', '.join(self._ear.models.words)}"
             raise CallError(Code.FAILED_PRECONDITION, f"{found}: suggest those by windtunnel.speech.v1.Speech/Suggest")
         await _store(self.calls, self._suggestions, word, np.array(request.audio_samples, np.float32), context)
         return Empty()
@@ -164,7 +156,7 @@ class Speech(speech_pb2_grpc.SpeechServicer):
     @unary
     async def ListLabels(self, request: speech_pb2.ListLabelsRequest, context: Context) -> speech_pb2.ListLabelsResponse:
         """The words, in the order of the scores."""
-        labels = [speech_pb2.LabelName(label=LABELS.get(word), word=word) for word in self._ear.words]
+        labels = [speech_pb2.LabelName(label=LABELS.get(word), word=word) for word in self._ear.models.words]
         return speech_pb2.ListLabelsResponse(labels=labels)
 
     @unary
@@ -181,8 +173,8 @@ class Speech(speech_pb2_grpc.SpeechServicer):
     @unary
     async def Suggest(self, request: speech_pb2.SuggestRequest, context: Context) -> speech_pb2.SuggestResponse:
         """Store a suggestion."""
-        if request.word not in self._ear.words:
-            raise CallError(Code.INVALID_ARGUMENT, f"word {request.word!r} is unknown: send one of {', '.join(self._ear.words)}")
+        if request.word not in self._ear.models.words:
+            raise CallError(Code.INVALID_ARGUMENT, f"word {request.word!r} is unknown: send one of {', '.join(self._ear.models.words)}")
         stored = await _store(self.calls, self._suggestions, request.word, _samples(request), context)
         return speech_pb2.SuggestResponse(suggestion=_suggestion(stored))
 

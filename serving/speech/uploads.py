@@ -6,6 +6,7 @@ import re
 import threading
 import time
 import uuid
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,6 @@ from serving.speech.metrics import Metrics
 from windtunnel.clips import as_pcm
 from windtunnel.errors import WindtunnelError
 from windtunnel.problems import Problem
-from windtunnel.vocabulary import WORD
 from windtunnel.wav import wav_bytes
 
 _log = logging.getLogger(__name__)
@@ -22,7 +22,7 @@ _log = logging.getLogger(__name__)
 WAITING = 64
 SWEEP_SECONDS = 3600.0
 
-_NAME = re.compile(rf"[0-9a-f]{{8}}(-[0-9a-f]{{4}}){{3}}-[0-9a-f]{{12}}-{WORD}\.wav")
+_NAME = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}-(.+)\.wav")
 
 
 class Uploads:
@@ -31,7 +31,9 @@ class Uploads:
     Files with other names are somebody else's: they are neither counted nor removed.
     """
 
-    def __init__(self, folder: Path, disk_bytes: int, keep_days: int | None, metrics: Metrics) -> None:
+    def __init__(
+        self, folder: Path, disk_bytes: int, keep_days: int | None, metrics: Metrics, words: Callable[[], Collection[str]]
+    ) -> None:
         """Make the folder and start the thread that writes.
 
         Args:
@@ -39,6 +41,7 @@ class Uploads:
             disk_bytes: how much they may take.
             keep_days: older ones are removed; None: none is.
             metrics: told what is not kept.
+            words: gives those that the server knows: files that name another are not its own.
 
         Raises:
             WindtunnelError: the folder cannot be made.
@@ -48,6 +51,7 @@ class Uploads:
         except OSError as error:
             raise WindtunnelError(f"InferUploadPath {folder} cannot be made ({error.strerror}): name a folder that can") from error
         self._folder, self._disk_bytes, self._keep_days, self._metrics = folder, disk_bytes, keep_days, metrics
+        self._words = words
         self._unkept = Problem(_log.error)
         self._queue: queue.Queue[tuple[np.ndarray, str] | None] = queue.Queue(WAITING)
         self._thread = threading.Thread(target=self._write, name="uploads", daemon=True)
@@ -89,8 +93,11 @@ class Uploads:
 
     def _sweep(self) -> int:
         """Remove what is too old, if anything ever is; returns the bytes of what stays."""
-        used = 0
-        for file in filter(lambda file: _NAME.fullmatch(file.name), self._folder.glob("*.wav")):
+        used, words = 0, set(self._words())
+        for file in self._folder.glob("*.wav"):
+            named = _NAME.fullmatch(file.name)
+            if named is None or named[1] not in words:
+                continue
             try:
                 status = file.stat()
                 if self._keep_days is not None and status.st_mtime < time.time() - self._keep_days * 86_400:

@@ -10,7 +10,7 @@ import pytest
 from serving.speech.metrics import Metrics
 from serving.speech.uploads import Uploads
 from tests.serving.speech.speech_models import tone
-from windtunnel.clips import as_pcm
+from windtunnel.clips import WORDS, as_pcm
 from windtunnel.wav import read_wav
 
 OWN = "5f0c9d1e-0f5b-4c7e-9d0b-2f1d8f3a7c11-left.wav"
@@ -29,7 +29,7 @@ def folder(tmp_path: Path) -> Path:
 
 def keep(folder: Path, keep_days: int | None, disk_bytes: int = 10**6) -> set[str]:
     """Keep a clip; returns the files that are there then."""
-    uploads = Uploads(folder, disk_bytes, keep_days, Metrics())
+    uploads = Uploads(folder, disk_bytes, keep_days, Metrics(), lambda: WORDS)
     uploads.keep(tone(6), "up")
     uploads.close()
     return {file.name for file in folder.iterdir()}
@@ -61,9 +61,17 @@ def test_files_of_others_take_nothing_of_the_quota(folder: Path) -> None:
     assert len(keep(folder, 90, CLIP_BYTES)) == len(OTHERS) + 1, "a second clip does not fit"
 
 
+def test_whose_a_file_is_the_words_of_the_server_tell(folder: Path) -> None:
+    uploads = Uploads(folder, 10**6, 90, Metrics(), lambda: ("sheila", "seven"))
+    uploads.close()
+    left = {file.name for file in folder.iterdir()}
+    assert OWN in left, "left is no word of this server"
+    assert [name for name in OTHERS if name not in left] == [name for name in OTHERS if name.endswith("-sheila.wav")]
+
+
 def test_what_cannot_be_kept_is_said_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     metrics = Metrics()
-    uploads = Uploads(tmp_path, CLIP_BYTES, None, metrics)
+    uploads = Uploads(tmp_path, CLIP_BYTES, None, metrics, lambda: WORDS)
     for _ in range(4):
         uploads.keep(tone(6), "up")
     uploads.close()
