@@ -68,8 +68,9 @@ def train(spec_file: Path, data: Path, conditions: Path, out: Path) -> None:
         training, validation, test = (as_part(*recordings.split(name)) for name in ("train", "validation", "test"))
         training = Part(*(torch.cat(both) for both in zip(training, suggestions, strict=True)))
         make_features, make_classifier = NETWORKS[spec.network]
-        # channels last: a step takes two thirds of the time
-        features, classifier = make_features(), make_classifier(len(spec.words)).to(memory_format=torch.channels_last)
+        features, classifier = make_features(), make_classifier(len(spec.words))
+        # a step takes two thirds of the time so; PyTorch's types do not know the keyword
+        classifier.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         classifier.load_state_dict(initial or classifier.state_dict())
         setup_seconds = time.time() - psutil.Process().create_time()
         report_start(spec, f"{spec.network} in PyTorch {version('torch')}")
