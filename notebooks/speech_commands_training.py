@@ -57,7 +57,7 @@ from windtunnel.wav import wav_bytes
 
 with warnings.catch_warnings(action="ignore"):  # tqdm's, which misses widgets that nothing here shows
     from train_server.speech_commands.conditions import write_conditions
-    from train_server.speech_commands.evaluate import evaluate, listener, other_sounds, tabulate
+    from train_server.speech_commands.evaluate import CONDITIONS, evaluate, listener, other_sounds, tabulate
     from train_server.train import run_trainer
 
 # %% tags=["parameters"]
@@ -143,12 +143,15 @@ run_trainer("pytorch", run.spec_file, recordings.directory, run.conditions, vers
 # from.
 
 # %%
+sounds = other_sounds(clips, others)
 evaluation = {
     "dataset": recordings.name,
     "clips": len(clips),
     "speakers": recordings.speakers_of("test"),
     "words": words,
-    "versions": [{"name": "trained here"} | evaluate(version, clips, labels, other_sounds(clips, others))],
+    "conditions": list(CONDITIONS),
+    "sounds": list(sounds),
+    "versions": [{"name": "trained here"} | evaluate(version, clips, labels, sounds)],
 }
 print("".join(map(render, tabulate(evaluation))), end="")
 

@@ -142,21 +142,20 @@ def own_point(found: dict[str, Any]) -> dict[str, Any]:
 def tabulate(result: dict[str, Any]) -> tuple[Table, Table]:
     """The versions for people, side by side: what they hear, and what they reject."""
     heard = Table("version", title=f"{result['clips']} clips of {result['speakers']} test speakers of {result['dataset']}: heard right")
-    kinds = list(result["versions"][0]["points"][0]["rejected"])
-    for heading in (*CONDITIONS, "weakest word"):
+    for heading in (*result["conditions"], "weakest word"):
         heard.add_column(heading, justify="right")
-    rejected = Table("version", "below", "commands", title="rejected: commands heard right, and what is no command")
-    for heading in kinds:
+    rejected = Table("version", title="rejected: commands heard right, and what is no command")
+    for heading in ("below", "commands", *result["sounds"]):
         rejected.add_column(heading, justify="right")
     for found in result["versions"]:
         word = min(found["recall"], key=found["recall"].__getitem__)
-        shares = [f"{found['accuracy'][name]:.2%}" for name in CONDITIONS]
+        shares = [f"{found['accuracy'][name]:.2%}" for name in result["conditions"]]
         heard.add_row(found["name"], *shares, f"{word} {found['recall'][word]:.1%}")
-        for point in found["points"]:
-            own = point["reject_below"] == found["reject_below"]
-            name = found["name"] if own else ""
-            shares = [point["lost"], *(point["rejected"][kind] for kind in kinds)]
-            rejected.add_row(name, f"{point['reject_below']:.2f}", *(f"{share:.1%}" for share in shares))
+        for number, point in enumerate(found["points"]):
+            name = "" if number else found["name"]
+            below = f"{'released: ' if point is own_point(found) else ''}{point['reject_below']:.2f}"
+            shares = [point["lost"], *(point["rejected"][kind] for kind in result["sounds"])]
+            rejected.add_row(name, below, *(f"{share:.1%}" for share in shares))
     return heard, rejected
 
 
@@ -172,6 +171,8 @@ def main(run: Annotated[Path, typer.Option(help="The run's directory.")]) -> Non
         "clips": len(clips),
         "speakers": recordings.speakers_of("test"),
         "words": recordings.words,
+        "conditions": list(CONDITIONS),
+        "sounds": list(sounds),
         "versions": [{"name": name} | evaluate(each, clips, labels, sounds) for name, each in directories.items() if each.exists()],
     }
     text = "".join(map(render, tabulate(result)))

@@ -30,14 +30,14 @@ def plots(evaluation: dict[str, Any], version: Path) -> list[Plot]:
     lines = [json.loads(line) for line in (version / "metrics.jsonl").read_text().splitlines()]
 
     def accuracies(axes: Axes) -> None:
-        conditions = list(versions[0]["accuracy"])
+        conditions = evaluation["conditions"]
         width = 0.8 / len(versions)
         for number, found in enumerate(versions):
             places = np.arange(len(conditions)) + (number - (len(versions) - 1) / 2) * width
             shares = [found["accuracy"][name] for name in conditions]
             bars = axes.bar(places, shares, width, label=found["name"], color=SHADES[number - len(versions)])
             axes.bar_label(bars, fmt=lambda value: f"{value:.1%}", fontsize=7)
-        axes.set_xticks(range(len(conditions)), [name.replace(" ", "\n", 1) for name in conditions])
+        axes.set_xticks(range(len(conditions)), ["\n".join(name.rsplit(" ", 1)) for name in conditions])
         axes.set(ylabel="test accuracy", ylim=(0, 1.1))
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.0%}"))
         axes.legend(ncols=len(versions), loc="lower center", bbox_to_anchor=(0.5, 1))

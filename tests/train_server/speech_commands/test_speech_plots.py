@@ -21,7 +21,7 @@ def test_every_plot_of_a_run_shows_its_figures(tmp_path, versions):
     accuracy, others = {"as recorded": 0.25, "telephone": 0.5, "0.2 s later": 0.75}, np.eye(8).tolist()
     evaluated = [{"name": f"version {number}", "accuracy": accuracy, "confusion": others} for number in range(versions)]
     evaluated[-1]["confusion"] = np.diag(range(1, 9)).tolist()
-    drawn = plots({"versions": evaluated, "words": WORDS}, tmp_path)
+    drawn = plots({"versions": evaluated, "words": WORDS, "conditions": list(accuracy)}, tmp_path)
     shown = {}
     for plot in drawn:
         figure, axes = plt.subplots()

@@ -50,8 +50,8 @@ def test_it_hears_the_same_however_clips_come(version, tones, others):
     assert accuracy["10 times softer"] == pytest.approx(accuracy["as recorded"], abs=0.03)
     assert min(accuracy.values()) > 0.7
     assert np.sum(result["confusion"]) == len(labels)
-    told = {"clips": len(clips), "speakers": 9, "dataset": "tones", "versions": [{"name": "after"} | result]}
-    text = "".join(map(render, tabulate(told)))
+    told = {"clips": len(clips), "speakers": 9, "dataset": "tones", "conditions": list(CONDITIONS), "sounds": ["noise"]}
+    text = "".join(map(render, tabulate(told | {"versions": [{"name": "after"} | result]})))
     assert f"{accuracy['as recorded']:.2%}" in text
     assert f"{own_point(result)['rejected']['noise']:.1%}" in text
 
