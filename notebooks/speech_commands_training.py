@@ -13,7 +13,7 @@
 # trains one with the platform's own trainer, looks at what it has learned from speakers it has never heard, and starts the speech server
 # with it. It needs no platform that is up, nor any server.
 #
-# Training for 20 epochs takes some four minutes on one core; five are enough to look around, and the platform's own runs take 60. Open it
+# Training for 40 epochs takes some eight minutes on one core; five are enough to look around, and the platform's own runs take 60. Open it
 # in any editor of notebooks, or run it as it is, with other parameters for instance:
 #
 # ```sh
@@ -62,7 +62,7 @@ with warnings.catch_warnings(action="ignore"):  # tqdm's, which misses widgets t
 
 # %% tags=["parameters"]
 dataset = "auto"  # mini_speech_commands, demonstration, free_spoken_digits, or auto: the first where it can be had
-epochs = 20  # passes through the training clips
+epochs = 40  # passes through the training clips
 batch_size = 64
 seed = 1
 out = "speech_models"  # a folder: each training makes one in it
