@@ -8,11 +8,14 @@ has never heard.
 import logging
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 
 from windtunnel.clips import SAMPLE_RATE
 from windtunnel.datasets import SPEECH, find, locate_among
+from windtunnel.download import DownloadError
 from windtunnel.recordings import DIGITS, RECORDINGS, Archive, Given, Recordings, Synthetic
 from windtunnel.recordings_manifest import RecordingsManifest
 
@@ -90,10 +93,10 @@ def locate_others(vocabulary: Collection[str], say: Callable[[str], None] = _log
         say: told, in a line each, which data sets are used.
 
     Raises:
-        WindtunnelError: a data set is not what it should be, or the synthesiser's cannot be kept anywhere.
+        WindtunnelError: a data set is not what it should be, or the synthesiser does not work.
     """
-    always, *_ = SOURCES
-    found = [locate_among(SOURCES, name, say) for name, source in SOURCES.items() if name == always or find(source) is not None]
+    spoken, *recorded = SOURCES
+    found = [_spoken(spoken, say), *(locate_among(SOURCES, name, say) for name in recorded if find(SOURCES[name]) is not None)]
     parts = {name: [_clips(each, vocabulary, name) for each in found] for name in ("train", "validation")}
     test = {each.title: clips for each in found if len(clips := _clips(each, vocabulary, "test"))}
     return Others(
@@ -102,6 +105,17 @@ def locate_others(vocabulary: Collection[str], say: Callable[[str], None] = _log
         test=test,
         fingerprints={each.name: each.fingerprint for each in found},
     )
+
+
+def _spoken(name: str, say: Callable[[str], None]) -> Recordings:
+    """What the synthesiser says, kept if there is a place for it."""
+    try:
+        return locate_among(SOURCES, name, say)
+    except DownloadError as error:
+        say(f"{SOURCES[name].title} are spoken for this once: {error}")
+        with TemporaryDirectory() as place:
+            SOURCES[name].get(Path(place))
+            return SOURCES[name].read(name, Path(place))
 
 
 def _clips(recordings: Recordings, vocabulary: Collection[str], part: str) -> np.ndarray:

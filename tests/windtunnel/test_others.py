@@ -50,6 +50,17 @@ def test_a_synthesiser_speaks_where_no_recordings_are(place):
     assert said == [f"other words by synthetic voices in {place}"]
 
 
+def test_they_are_spoken_for_once_where_nothing_can_be_kept(place, monkeypatch):
+    kept = locate_others(WORDS, print)
+    (place / "spoken_words.zip").unlink()
+    monkeypatch.setattr("windtunnel.datasets._writable_path", list)
+    said = []
+    others = locate_others(WORDS, said.append)
+    assert others.fingerprints == kept.fingerprints
+    assert said[0].startswith("other words by synthetic voices are spoken for this once: ")
+    assert not list(place.iterdir())
+
+
 def test_some_words_of_people_are_never_trained_with(place):
     (place / "other_words.zip").write_bytes(other_words((*DIGITS, *UNHEARD)))
     others = locate_others(WORDS, print)
