@@ -155,9 +155,10 @@ def data(
 ) -> None:
     """Find a data set along the search path, or download or make it; verify all of it, and print where it is."""
     from windtunnel.datasets import KNOWN, Content, Source, locate_among
+    from windtunnel.others import SOURCES
     from windtunnel.recordings import sources_with
 
-    sources: dict[str, Source[Content]] = {**KNOWN, **sources_with(name)}
+    sources: dict[str, Source[Content]] = {**KNOWN, **sources_with(name), **SOURCES}
     found = locate_among(sources, name, lambda line: print(line, file=sys.stderr))
     if as_json:
         print_json({"directory": found.directory, **found.lineage(), "counts": found.counts()})

@@ -63,7 +63,8 @@ def test_models_without_a_platform_is_one_line(windtunnel):
 
 def test_an_unknown_data_set_is_one_line(windtunnel):
     done = windtunnel("data", "cats", status=1)
-    choices = "mnist, fashion_mnist, mini_speech_commands, demonstration, free_spoken_digits, demonstration_digits or auto"
+    choices = "mnist, fashion_mnist, mini_speech_commands, demonstration, free_spoken_digits, demonstration_digits, "
+    choices += "spoken_words, other_words or auto"
     assert done.stderr == f"error: data set 'cats' is unknown: choose {choices}\n"
 
 
