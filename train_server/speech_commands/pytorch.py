@@ -216,6 +216,8 @@ def predict(served: nn.Module, clips: Tensor) -> Tensors:
 def calibrate(served: Served, commands: Part, others: Tensor) -> tuple[OperatingPoint, ...]:
     """Make the probabilities mean what they say, and tell what rejecting by them costs and gains.
 
+    Of few recordings none may be there to tell it by: then the probabilities stay the network's own, and nothing is rejected.
+
     Args:
         served: what is calibrated.
         commands: of the validation speakers.
@@ -223,7 +225,7 @@ def calibrate(served: Served, commands: Part, others: Tensor) -> tuple[Operating
     """
     audio = torch.cat([commands.clips, others])
     logits = torch.cat([served.classifier(served.features(batch)) for batch in audio.split(256)])
-    if logits.shape[1] > served.words:
+    if logits.shape[1] > served.words and len(commands.clips):
         with torch.inference_mode(False):
             scale, offset = fit(logits.clone(), torch.cat([commands.labels, torch.full((len(others),), served.words)]))
         served.scale.fill_(scale)
