@@ -13,11 +13,9 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from windtunnel.clips import SAMPLE_RATE
 from windtunnel.datasets import SPEECH, find, locate_among
 from windtunnel.download import DownloadError
-from windtunnel.recordings import DIGITS, RECORDINGS, Archive, Given, Recordings, Synthetic
-from windtunnel.recordings_manifest import RecordingsManifest
+from windtunnel.recordings import DIGITS, RECORDINGS, Archive, Given, Recordings, Synthetic, as_speech_commands
 
 _log = logging.getLogger(__name__)
 
@@ -46,12 +44,7 @@ SOURCES: Mapping[str, Archive] = {
         title="other words by synthetic voices",
         folders=(SPEECH, "spoken_words"),
         file="spoken_words.zip",
-        manifest=RecordingsManifest(
-            title="other words by synthetic voices",
-            words=dict(zip(SPOKEN, SPOKEN, strict=True)),
-            sample_rate=SAMPLE_RATE,
-            recording="{word}/{speaker}_nohash_{n}.wav",
-        ),
+        manifest=as_speech_commands("other words by synthetic voices", SPOKEN),
         each=EACH,
     ),
     "free_spoken_digits": RECORDINGS["free_spoken_digits"],
@@ -60,12 +53,7 @@ SOURCES: Mapping[str, Archive] = {
         title="Other words of the Speech Commands",
         folders=(SPEECH, "other_words"),
         file="other_words.zip",
-        manifest=RecordingsManifest(
-            title="Other words of the Speech Commands",
-            words={word: word for word in sorted((*UNHEARD, *DIGITS))},
-            sample_rate=SAMPLE_RATE,
-            recording="{word}/{speaker}_nohash_{n}.wav",
-        ),
+        manifest=as_speech_commands("Other words of the Speech Commands", sorted((*UNHEARD, *DIGITS))),
     ),
 }
 """The first is for everybody: where it is not found, it is spoken. The others are taken where they are found."""

@@ -217,6 +217,14 @@ class Given(Archive):
 
 
 DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+
+
+def as_speech_commands(title: str, words: Sequence[str]) -> RecordingsManifest:
+    """The manifest of recordings of other words that are laid out as the Speech Commands are."""
+    recording = "{word}/{speaker}_nohash_{n}.wav"
+    return RecordingsManifest(title=title, words={word: word for word in words}, sample_rate=SAMPLE_RATE, recording=recording)
+
+
 RECORDINGS: Mapping[str, Archive] = {
     # Warden, arXiv 1804.03209, and https://www.tensorflow.org/tutorials/audio/simple_audio
     "mini_speech_commands": Published(
@@ -249,12 +257,7 @@ RECORDINGS: Mapping[str, Archive] = {
         title="ten digits by synthetic voices (for a demonstration, not for real speech)",
         folders=(SPEECH, "demonstration_digits"),
         file="demonstration_digits.zip",
-        manifest=RecordingsManifest(
-            title="ten digits by synthetic voices (for a demonstration, not for real speech)",
-            words=dict(zip(DIGITS, DIGITS, strict=True)),
-            sample_rate=SAMPLE_RATE,
-            recording="{word}/{speaker}_nohash_{n}.wav",
-        ),
+        manifest=as_speech_commands("ten digits by synthetic voices (for a demonstration, not for real speech)", DIGITS),
     ),
 }
 INSTEAD = {"free_spoken_digits": "demonstration_digits"}
