@@ -109,5 +109,9 @@ class Served(nn.Module):
     def forward(self, audio: Tensor) -> tuple[Tensor, Tensor]:
         """Features, classes."""
         logits = self.classifier(self.features(audio))
+        return logits[:, : self.words], self.probabilities(logits)
+
+    def probabilities(self, logits: Tensor) -> Tensor:
+        """Of the words (N,K), by all that the classifier gives."""
         words, rest = logits[:, : self.words] * self.scale, logits[:, self.words :] * self.scale + self.offset
-        return logits[:, : self.words], torch.softmax(torch.cat([words, rest], 1), 1)[:, : self.words]
+        return torch.softmax(torch.cat([words, rest], 1), 1)[:, : self.words]

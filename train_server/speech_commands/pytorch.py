@@ -230,7 +230,7 @@ def calibrate(served: Served, commands: Part, others: Tensor) -> tuple[Operating
             scale, offset = fit(logits.clone(), torch.cat([commands.labels, torch.full((len(others),), served.words)]))
         served.scale.fill_(scale)
         served.offset.fill_(offset)
-    probabilities = predict(served, audio)["probabilities"]
+    probabilities = served.probabilities(logits).numpy()
     count = len(commands.clips)
     return operating_points(probabilities[:count], commands.labels.numpy(), probabilities[count:])
 
