@@ -82,6 +82,11 @@ def as_clip(samples: np.ndarray) -> np.ndarray:
     return clip if peak <= loudest else np.clip(clip, -1, 1, out=clip)
 
 
+def as_audio(pcm: np.ndarray) -> np.ndarray:
+    """Samples of 16 bits, int16 of any shape, as float32 in -1..1."""
+    return pcm.astype(np.float32) / FULL_SCALE
+
+
 def as_pcm(clip: np.ndarray) -> np.ndarray:
     """A clip in -1..1 as 16-bit samples, int16: what was 16 bits before `as_clip` is the same again."""
     return np.clip(np.rint(np.asarray(clip, np.float32) * FULL_SCALE), -FULL_SCALE, FULL_SCALE - 1).astype(np.int16)

@@ -15,7 +15,7 @@ from mlflow.entities import Metric
 from rich.table import Table
 
 from train_server.speech_commands.augmentation import pieces
-from windtunnel.clips import CLIP_SAMPLES, FULL_SCALE, SAMPLE_RATE
+from windtunnel.clips import CLIP_SAMPLES, SAMPLE_RATE, as_audio
 from windtunnel.files import write_atomically, write_json
 from windtunnel.others import Others, locate_others
 from windtunnel.program import run_program
@@ -30,21 +30,22 @@ BATCH = 256
 BAND = (300.0, 3400.0)  # Hz: what a telephone lets through
 MOVED = SAMPLE_RATE // 5  # samples
 
-CONDITIONS: Mapping[str, Callable[[np.ndarray], np.ndarray]] = {
-    "as recorded": lambda audio: audio,
-    "10 times softer": lambda audio: audio * np.float32(0.1),
-    "3 times louder": lambda audio: (audio * np.float32(3)).clip(-1, 1),
-    "telephone": lambda audio: telephone(audio),
-    "0.2 s earlier": lambda audio: np.pad(audio[:, MOVED:], ((0, 0), (0, MOVED))),
-    "0.2 s later": lambda audio: np.pad(audio[:, :-MOVED], ((0, 0), (MOVED, 0))),
-}
-"""What may become of clips, float32 (N,16000) in -1..1. What is louder than full scale is cut off, as a microphone would."""
-
 
 def telephone(audio: np.ndarray) -> np.ndarray:
     """What a telephone lets through of clips, float32 (N,16000)."""
     spectrum, hertz = np.fft.rfft(audio), np.fft.rfftfreq(CLIP_SAMPLES, 1 / SAMPLE_RATE)
     return np.fft.irfft(spectrum * ((hertz >= BAND[0]) & (hertz <= BAND[1])), CLIP_SAMPLES).astype(np.float32)
+
+
+CONDITIONS: Mapping[str, Callable[[np.ndarray], np.ndarray]] = {
+    "as recorded": lambda audio: audio,
+    "10 times softer": lambda audio: audio * np.float32(0.1),
+    "3 times louder": lambda audio: (audio * np.float32(3)).clip(-1, 1),
+    "telephone": telephone,
+    "0.2 s earlier": lambda audio: np.pad(audio[:, MOVED:], ((0, 0), (0, MOVED))),
+    "0.2 s later": lambda audio: np.pad(audio[:, :-MOVED], ((0, 0), (MOVED, 0))),
+}
+"""What may become of clips, float32 (N,16000) in -1..1. What is louder than full scale is cut off, as a microphone would."""
 
 
 def other_sounds(clips: np.ndarray, others: Others) -> dict[str, np.ndarray]:
@@ -54,13 +55,13 @@ def other_sounds(clips: np.ndarray, others: Others) -> dict[str, np.ndarray]:
         clips: the commands, int16 (N,16000).
         others: the other words.
     """
-    audio, generator = torch.from_numpy(clips.astype(np.float32) / FULL_SCALE), torch.Generator().manual_seed(0)
+    audio, generator = torch.from_numpy(as_audio(clips)), torch.Generator().manual_seed(0)
     made = {
         "played backwards": audio.flip(1),
         "pieces of words": pieces(audio, generator),
         "noise": torch.randn(len(audio), CLIP_SAMPLES, generator=generator) * 0.1,
     }
-    words = {name: found.astype(np.float32) / FULL_SCALE for name, found in others.test.items()}
+    words = {name: as_audio(found) for name, found in others.test.items()}
     return words | {name: found.numpy() for name, found in made.items()}
 
 
@@ -92,7 +93,7 @@ def evaluate(version: Path, clips: np.ndarray, labels: np.ndarray, sounds: Mappi
         the share of what is no command, by its kind. `calibration`, the mean difference between the probability of the likeliest word and
         the share of the clips in which it was said, in tenths of equal size, over as many commands as other sounds.
     """
-    audio, hear = clips.astype(np.float32) / FULL_SCALE, listener(version)
+    audio, hear = as_audio(clips), listener(version)
     answers = {name: hear(change(audio)) for name, change in CONDITIONS.items()}
     said = answers["as recorded"]
     found, facts = said.argmax(1), read_recognizer(version)

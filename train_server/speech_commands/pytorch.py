@@ -31,7 +31,7 @@ from train_server.version import (
     verify_golden,
     write_manifest,
 )
-from windtunnel.clips import CLIP_SAMPLES, FULL_SCALE
+from windtunnel.clips import CLIP_SAMPLES, as_audio
 from windtunnel.errors import WindtunnelError
 from windtunnel.files import sha256, write_json
 from windtunnel.others import Others, locate_others
@@ -135,7 +135,7 @@ def read_conditions(spec: SpeechSpec, data: Path, directory: Path) -> tuple[Reco
 
 def as_clips(clips: np.ndarray) -> Tensor:
     """Clips of 16 bits, int16 (N,16000), as float32 in -1..1."""
-    return torch.from_numpy(clips.astype(np.float32) / FULL_SCALE)
+    return torch.from_numpy(as_audio(clips))
 
 
 def as_part(clips: np.ndarray, labels: np.ndarray) -> Part:
