@@ -91,7 +91,7 @@ class SpeechSpec(Training):
 
     model: Literal["speech_commands"] = "speech_commands"
     words: Words = WORDS
-    network: Literal["ds_resnet", "ds_cnn", "tutorial"] = "ds_resnet"  # ds_cnn is that of versions of long ago
+    network: Literal["ds_resnet", "ds_cnn", "tutorial"] = "ds_resnet"  # ds_cnn: of versions before it
     learning_rate: Positive = 0.004
     weight_decay: Decay = 0.02
     suggestions: tuple[str, ...] = ()

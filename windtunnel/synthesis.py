@@ -1,8 +1,8 @@
-"""Demonstration sets: words as espeak-ng's synthetic voices say them, for where no recordings can be had.
+"""Words as espeak-ng's synthetic voices say them: demonstration sets, for where no recordings can be had, and words that are no commands.
 
-A model that has learned from it alone understands people far less well than one that has heard people: it shows how things go, no more.
-The library keeps state from one word to the next (oscillators, echoes, libc's random numbers for breath), so a set is spoken in one
-order by a process of its own, `python -m windtunnel.synthesis NAME WORD… > FILE`: the same bytes each time.
+A model that has learned its words from them alone understands people far less well than one that has heard people: it shows how things go,
+no more. The library keeps state from one word to the next (oscillators, echoes, libc's random numbers for breath), so a set is spoken in
+one order by a process of its own, `python -m windtunnel.synthesis NAME EACH WORD… > FILE`: the same bytes each time.
 """
 
 import ctypes

@@ -23,7 +23,7 @@ class BusyError(WindtunnelError):
 
 @dataclass(frozen=True, slots=True)
 class Heard:
-    """What a version hears in a clip: logits and probabilities, float32 (8), as `Recognizer` gives them."""
+    """What a version hears in a clip: logits and probabilities, float32 (K), as `Recognizer` gives them."""
 
     recognizer: Recognizer
     logits: np.ndarray
