@@ -11,8 +11,9 @@ set -eu
 
 ca=/run/secrets/ca
 [ ! -f $ca ] || export PIP_CERT=$ca
-export DEBIAN_FRONTEND=noninteractive PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore PIP_CONSTRAINT=/constraints.txt
 pip=/opt/venv/bin/pip
+constraints=/constraints.txt
+export DEBIAN_FRONTEND=noninteractive PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore PIP_CONSTRAINT=$constraints
 
 debian() {
     apt="apt-get -q -y -o Acquire::Retries=3"
@@ -43,15 +44,16 @@ END
 }
 
 python() {
+    . /packages.sh
     tensorflow=$(sed -n 's/^tensorflow==//p' /requirements.txt)
     [ -z "$tensorflow" ] || tensorflow_cpu "$tensorflow"
-    $pip install --no-compile --requirement /requirements.txt
+    install_packages /opt/venv/bin/python --requirement /requirements.txt
 }
 
 # TensorFlow without CUDA is a distribution of another name, and less than half as large. It goes by TensorFlow's own here, so
 # that what asks for TensorFlow finds it.
 tensorflow_cpu() {
-    $pip install --no-compile --no-deps "tensorflow-cpu==$1"
+    install_packages /opt/venv/bin/python --no-deps "tensorflow-cpu==$1"
     cd /opt/venv/lib/python3*/site-packages
     mv "tensorflow_cpu-$1.dist-info" "tensorflow-$1.dist-info"
     sed -i 's/^Name: tensorflow.cpu$/Name: tensorflow/' "tensorflow-$1.dist-info/METADATA"
@@ -69,7 +71,7 @@ clean() {
     find . -type f \( -name '*.a' -o -name '*.pyx' -o -name '*.pxd' \) -delete
     # Symbols are a quarter of the frameworks' libraries. Many another would not load any more, having been changed by patchelf.
     find . -type f \( -path './tensorflow/lib*.so*' -o -path './torch/lib/*.so' \) -exec strip --strip-unneeded {} +
-    $pip uninstall --yes hatchling wheel pip
+    $pip uninstall --yes hatchling uv wheel pip
     /opt/venv/bin/python -m compileall -q -j 0 "$PWD" >/dev/null 2>&1 || true  # some packages hold files of other Pythons
 }
 

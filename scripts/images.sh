@@ -10,11 +10,7 @@ docker=${DOCKER:-docker}
 version=$(sed -n 's/^__version__ = "\(.*\)"/\1/p' windtunnel/__init__.py)
 fail() { echo "error: $*" >&2; exit 1; }
 
-# setting NAME: what pip is told, by the environment or else by its files.
-setting() {
-    told=$(printenv "PIP_$(echo "$1" | tr a-z- A-Z_)") || told=$(python3 -m pip config get "global.$1" 2>/dev/null) || told=
-    echo $told  # on one line
-}
+. scripts/packages.sh
 
 # reachable WORD…: without folders of this machine, which a build does not see.
 reachable() {

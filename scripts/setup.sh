@@ -4,6 +4,8 @@
 set -eu
 cd "$(dirname "$0")/.."
 also=$*
+constraints=constraints.txt
+. scripts/packages.sh
 
 say() { if [ -t 1 ]; then printf '\033[1m%s\033[0m\n' "$*"; else echo "$*"; fi; }
 fail() { echo "error: $*" >&2; exit 1; }
@@ -75,16 +77,15 @@ python_environment() {
     [ "$(cat .venv/installed 2>/dev/null)" = "$wanted" ] && return
     say "Installing Python packages into .venv: some minutes, some gigabytes"
     .venv/bin/python -m pip --version >/dev/null 2>&1 || "$(find_python)" -m venv .venv
-    .venv/bin/python -m pip install --disable-pip-version-check --no-compile -c constraints.txt \
-        -e '.[airflow,train-server,torchserve,serving,tracking,dev]'
+    install_packages .venv/bin/python --editable '.[airflow,train-server,torchserve,serving,tracking,dev]'
     rm -rf windtunnel.egg-info # of a build by setuptools, in which Airflow finds every plugin again
     .venv/bin/python scripts/relocatable.py
     echo "$wanted" > .venv/installed
     compile_modules &
 }
 
-# On all cores and beside what comes next; pip would do one file after another, before it ends.
-compile_modules() { .venv/bin/python -m compileall -q -j 0 "$PWD/.venv/lib" >/dev/null 2>&1 || true; } # some packages hold files of other Pythons
+# On all cores and beside what comes next.
+compile_modules() { .venv/bin/python -m compileall -q -j 0 -x '/tests?/' "$PWD/.venv/lib" >/dev/null 2>&1 || true; } # some packages hold files of other Pythons
 
 # Of a folder that was moved or copied: the shell's way into .venv.
 activation() {

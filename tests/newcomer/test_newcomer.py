@@ -22,7 +22,7 @@ from windtunnel.spec import FRAMEWORKS
 
 ORDINARY = "nobody"  # who the newcomer is where root runs this test: a user that every machine has
 PACKAGES = {"/usr/share/datasets/fashion-mnist": "dataset-fashion-mnist", "/usr/share/doc/python3-venv": "python3-venv"}
-KEPT = ("PIP_", "SSL_CERT_", "REQUESTS_CA_", "CURL_CA_", "OPENBLAS_")  # how the machine reaches package indexes, what its BLAS needs
+KEPT = ("PIP_", "UV_", "SSL_CERT_", "REQUESTS_CA_", "CURL_CA_", "OPENBLAS_")  # how the machine reaches package indexes, what its BLAS needs
 SECONDS = 4000  # for the packages, and then for the run; a quiet machine takes 300 and 200
 
 pytestmark = [pytest.mark.minutes(8), pytest.mark.timeout(3 * SECONDS)]
