@@ -13,7 +13,7 @@ OTHERWISE = {"TZ": "Pacific/Auckland", "LC_ALL": "C", "HOME": "/nonexistent", "W
 
 def collect(cwd: Path, seed: int, **changes: str) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "pytest", "--collect-only", "-q", "-p", "no:cacheprovider", f"--rootdir={ROOT}", str(ROOT / "tests")]
-    environment = os.environ | {"PYTHONHASHSEED": str(seed)} | changes
+    environment = os.environ | {"PYTHONHASHSEED": str(seed), "PYTEST_ADDOPTS": ""} | changes
     return subprocess.Popen(command, cwd=cwd, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
