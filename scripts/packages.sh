@@ -3,7 +3,8 @@
 
 # setting NAME: what pip is told, by the environment or else by its files, on one line.
 setting() {
-    told=$(printenv "PIP_$(echo "$1" | tr a-z- A-Z_)") || told=$(python3 -m pip config get "global.$1" 2>/dev/null) || told=
+    told=$(printenv "PIP_$(echo "$1" | tr a-z- A-Z_)") ||
+        told=$("${python:-python3}" -m pip config list 2>/dev/null | sed -nE "s/^(global|install)\.$1='(.*)'\$/\2/p" | sed 's/\\n/ /g')
     echo $told
 }
 

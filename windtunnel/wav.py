@@ -6,6 +6,7 @@ import struct
 import warnings
 import wave
 from collections.abc import Callable, Iterator
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -49,11 +50,20 @@ def read_wav(content: bytes, called: str = "the recording", expected_rate: int =
 
 
 def resample(samples: np.ndarray, rate: int) -> np.ndarray:
-    """Samples (N) of `rate` Hz as those of SAMPLE_RATE, float64 (M), nowhere louder than before, which a filter alone would make them."""
+    """Samples (N) of another `rate`, in Hz, as those of SAMPLE_RATE, float64 (M); nowhere louder than before, as a filter makes them."""
     from scipy.signal import resample_poly
 
     common, loudest = math.gcd(rate, SAMPLE_RATE), np.abs(samples.astype(np.float64)).max()
-    return resample_poly(samples.astype(np.float64), SAMPLE_RATE // common, rate // common).clip(-loudest, loudest)
+    up, down = SAMPLE_RATE // common, rate // common
+    return resample_poly(samples.astype(np.float64), up, down, window=_low_pass(max(up, down))).clip(-loudest, loudest)
+
+
+@lru_cache(maxsize=1)  # of a high rate it is large
+def _low_pass(factor: int) -> np.ndarray:
+    """The filter that `resample_poly` would otherwise design anew for each recording, which takes it longer than to apply it."""
+    from scipy.signal import firwin
+
+    return firwin(20 * factor + 1, 1 / factor, window=("kaiser", 5.0))
 
 
 def one_second(samples: np.ndarray, rate: int) -> np.ndarray:

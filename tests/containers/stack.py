@@ -11,7 +11,7 @@ from pathlib import Path
 from docker import APIClient
 
 from tests.containers.engine import Engine
-from tests.tones import tones_archive
+from tests.tones import FEW, tones_archive
 from tests.waiting import PATIENCE, RUN_PATIENCE
 from windtunnel.airflow import Airflow
 from windtunnel.datasets import KNOWN, find
@@ -32,7 +32,7 @@ def write_data(folder):
     images = next(directory for known in KNOWN.values() if (directory := find(known)))
     shutil.copytree(images, folder / images.name)
     (folder / "speech").mkdir()
-    (folder / "speech" / "mini_speech_commands.zip").write_bytes(tones_archive())
+    (folder / "speech" / "mini_speech_commands.zip").write_bytes(tones_archive(FEW))
 
 
 def service_of(container):
@@ -118,7 +118,7 @@ class Stack:
         api = APIClient(self.engine.url)
         for container in self.inspect():
             if container["State"]["Running"]:
-                statistics = api.stats(container["Id"], stream=False)["memory_stats"]
+                statistics = api.stats(container["Id"], stream=False, one_shot=True)["memory_stats"]
                 total += statistics["usage"] - statistics["stats"].get("total_inactive_file", statistics["stats"].get("inactive_file", 0))
         return total
 

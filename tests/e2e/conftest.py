@@ -43,6 +43,10 @@ class Platform:
     def json(self, *arguments, status=0):
         return json.loads(self.windtunnel(*arguments, "--json", status=status).stdout)
 
+    def champions(self):
+        """The versions users get, by framework: what is loaded, not what is wished."""
+        return {known["framework"]: known for known in self.json("models") if known["served"] == "to users"}
+
     def here(self, text):
         """A text of the README with the addresses and the home of this platform in place of the documented ones."""
         for name, field in Settings.model_fields.items():

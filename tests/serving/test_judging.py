@@ -10,8 +10,8 @@ from serving.server import Version
 from serving.stage import private_settings
 from windtunnel.tables import render
 
-DELAY = 0.1  # seconds
-SLICE = 0.5  # seconds of a measurement
+DELAY = 0.03  # seconds
+SLICE = 0.3  # seconds of a measurement
 
 
 @pytest.fixture(scope="module")

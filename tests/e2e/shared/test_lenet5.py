@@ -30,6 +30,8 @@ pytestmark = pytest.mark.minutes(7)
 
 TRAINING = ("--param", "samples=4000", "--param", "epochs=2")
 SHORT = (*TRAINING, "--param", "benchmark_seconds=0")
+SERVERS = {"libtorch": "torchserve", "pytorch": "torchserve", "tensorflow": "tfserving"}
+DIGIT = str(ROOT / "img" / "digit.png")
 
 
 def lenet5(platform, *arguments, status=0):
@@ -46,9 +48,58 @@ def versions(platform, run):
 
 
 @pytest.fixture(scope="module")
-def run(platform):
-    """A short run of all three frameworks, beside champions."""
-    return lenet5(platform, *TRAINING, "--param", "benchmark_seconds=0.05", "--param", "margin=1")
+def alone(platform):
+    """Two frameworks trained alone, by runs at once; each is compared with nothing, and released."""
+    with ExitStack() as both:
+        commands = [("run", "lenet5", *SHORT, "--param", f"frameworks={name}") for name in ("pytorch", "libtorch")]
+        for started in [both.enter_context(platform.start(*command)) for command in commands]:
+            _, errors = started.communicate(timeout=RUN_PATIENCE)
+            assert started.returncode == 0, errors
+
+
+@pytest.fixture(scope="module")
+def run(platform, alone):
+    """A short run of all three frameworks, beside two champions, that leaves nothing out and releases whatever it trains."""
+    return lenet5(platform, *TRAINING, "--param", "benchmark_seconds=0.05", "--param", "margin=1", "--param", "fire_drill=true")
+
+
+def test_one_framework_alone_and_two_runs_at_once(platform, alone):
+    newest = [known for known in platform.json("models") if known["name"] in ("lenet5-pytorch", "lenet5-libtorch")]
+    runs = {known["dag_run"] for known in newest}
+    assert len([run for run in runs if len([known for known in newest if known["dag_run"] == run]) == 1]) >= 2
+
+
+def test_a_run_ends_with_three_champions_that_answer(platform, run):
+    assert {task["state"] for task in run["tasks"]} == {"success"}
+    served = platform.champions()
+    for framework in FRAMEWORKS:
+        result = run["result"]["frameworks"][framework]
+        assert result["release"] == f"champion on {SERVERS[framework]}"
+        assert (served[framework]["version"], served[framework]["aliases"][0]) == (result["version"], "champion")
+        answers = [
+            platform.json("predict", f"lenet5-{framework}", DIGIT, *flags)[0]
+            for flags in ((), ("--grpc",), ("--version", str(result["version"])))
+        ]
+        assert len({answer["label"] for answer in answers}) == 1
+        assert sum(answers[0]["probabilities"]) == pytest.approx(1)
+    if run["result"]["spec"]["dataset"] == "mnist":
+        assert answers[0]["label"] == 7
+
+
+def test_each_change_of_champion_is_in_the_audit_log(platform, run):
+    name = f"lenet5/{directory(platform, run).name}"
+    lines = [line for line in audit.read(platform.settings.serving) if line["run"] == name]
+    assert {line["model"]: line["to_version"] for line in lines} == {
+        f"lenet5-{framework}": row["version"] for framework, row in run["result"]["frameworks"].items()
+    }
+    assert all(line["who"] and line["why"] and line["action"] == "promote" for line in lines)
+
+
+def test_the_drill_turned_a_broken_version_away(platform, run):
+    logs = platform.settings.logs / "tasks" / "dag_id=lenet5" / f"run_id={run['run_id']}" / "task_id=release.fire_drill"
+    for index in range(3):
+        said = [json.loads(line)["event"] for line in (logs / f"map_index={index}/attempt=1.log").read_text().splitlines()]
+        assert any(line.startswith("fire drill passed: the broken version was turned away (") for line in said)
 
 
 def test_a_run_registers_three_versions_with_accuracy_and_lineage(platform, run):
@@ -128,6 +179,8 @@ def test_each_version_was_compared_with_the_champion_it_follows(platform, run):
     measured = json.loads((directory(platform, run) / "benchmark.json").read_text())
     name = f"lenet5/{directory(platform, run).name}"
     followed = {line["model"]: line["from_version"] for line in audit.read(platform.settings.serving) if line["run"] == name}
+    assert followed["lenet5-pytorch"]
+    assert followed["lenet5-libtorch"]
     found = {(each["model"], each["protocol"]): each for each in measured["comparisons"]}
     assert set(found) == {(model, protocol) for model, champion in followed.items() if champion for protocol in ("rest", "grpc")}
     for each in found.values():
@@ -151,20 +204,9 @@ def test_tensorboard_has_all_three_on_the_same_axes(platform, run):
     assert axes["libtorch"]["epoch/loss"] == [1, 2]
 
 
-def test_one_framework_alone_and_two_runs_at_once(platform):
-    with ExitStack() as both:
-        commands = [("run", "lenet5", *SHORT, "--param", f"frameworks={name}") for name in ("pytorch", "libtorch")]
-        for started in [both.enter_context(platform.start(*command)) for command in commands]:
-            _, errors = started.communicate(timeout=RUN_PATIENCE)
-            assert started.returncode == 0, errors
-    newest = [known for known in platform.json("models") if known["name"] in ("lenet5-pytorch", "lenet5-libtorch")]
-    runs = {known["dag_run"] for known in newest}
-    assert len([run for run in runs if len([known for known in newest if known["dag_run"] == run]) == 1]) >= 2
-
-
 @pytest.mark.parametrize("victim", ["libtorch_cpp/build/lenet5", "train_server.train"])
 def test_a_trainer_killed_mid_epoch_leaves_nothing_and_the_retry_ends_right(platform, victim):
-    arguments = ("--param", "frameworks=libtorch", "--param", "epochs=6", "--param", "benchmark_seconds=0", "--json")
+    arguments = ("--param", "frameworks=libtorch", "--param", "epochs=4", "--param", "benchmark_seconds=0", "--json")
     before = {known["dag_run"] for known in platform.json("models")}
     with platform.start("run", "lenet5", *arguments) as started:
         metrics = wait_for(lambda: list((platform.settings.runs / "lenet5").glob("*/libtorch.partial/metrics.jsonl")))[0]

@@ -13,7 +13,7 @@ from serving.speech.models import MODELS
 from serving.speech.protos.dlserver_pb2 import InferenceRequest, TrainingRequest
 from serving.speech.protos.speech_pb2 import GetModelRequest, ListSuggestionsRequest
 from tests.serving.speech.running_speech import running
-from tests.tones import tone, tones_archive
+from tests.tones import FEW, tone, tones_archive
 from tests.waiting import RUN_PATIENCE, wait_for
 from windtunnel.clips import WORDS
 from windtunnel.errors import WindtunnelError
@@ -30,7 +30,7 @@ def server(tmp_path_factory):
     folder = tmp_path_factory.mktemp("retrained")
     recordings = folder / "recordings"
     recordings.mkdir()
-    (recordings / "mini_speech_commands.zip").write_bytes(tones_archive())
+    (recordings / "mini_speech_commands.zip").write_bytes(tones_archive(FEW))
     with running(folder, SamplesBeforeTrain="8", BaseSamplesPath=str(recordings)) as server:
         suggest(server)
         wait_for(lambda: server.new.GetModel(GetModelRequest()).champion == 1, RUN_PATIENCE, explain=server.log)

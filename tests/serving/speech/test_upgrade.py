@@ -15,7 +15,7 @@ from serving.speech.protos.speech_pb2 import GetModelRequest, ListSuggestionsReq
 from serving.speech.upgrade import upgrade
 from tests.serving.speech.running_speech import ini, running
 from tests.serving.speech.speech_models import tone as pure_tone
-from tests.tones import tone, tones_archive
+from tests.tones import FEW, tone, tones_archive
 from tests.waiting import RUN_PATIENCE, wait_for
 from windtunnel.clips import WORDS
 from windtunnel.wav import wav_bytes
@@ -96,7 +96,7 @@ def test_a_model_of_this_server_stays_the_model(config: Config, journal: Journal
 def test_an_unchanged_configuration_ends_in_a_server_that_answers(old: Path) -> None:
     """Sixteen suggestions wait, and more come; the model is trained from nothing with them and an unpacked data set."""
     base = old / "train" / "data" / "mini_speech_commands"
-    with ZipFile(BytesIO(tones_archive())) as archive:
+    with ZipFile(BytesIO(tones_archive(FEW))) as archive:
         archive.extractall(base.parent)
     with running(old, **keys(old), BaseSamplesPath=str(base), SamplesBeforeTrain="17") as server:
         for line in (
