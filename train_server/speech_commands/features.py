@@ -66,15 +66,20 @@ class LogMel(nn.Module):
 
     def forward(self, audio: Tensor) -> Tensor:
         """Spectrum, mel, level, logarithm."""
-        audio = audio - audio.mean(1, keepdim=True)
         blocks = audio.unflatten(1, (-1, HOP))
+        blocks = blocks - _mean(blocks)
         early, late = blocks[:, :-1] * self.early, blocks[:, 1:] * self.late  # the halves of each frame
         even = early + late
         first, last = even[..., : HOP // 2], even[..., HOP // 2 :]
         power = self._energy("odd", early - late) + self._energy("second", first - last) + self._energy("fourth", first + last)
-        level = audio.square().mean(1)[:, None, None] + QUIETEST
+        level = _mean(blocks.square()) + QUIETEST
         return (power / level + FLOOR).log().transpose(1, 2) / 4
 
     def _energy(self, bins: str, samples: Tensor) -> Tensor:
         """What the filters hear in some bins."""
         return (samples @ self.get_buffer(f"{bins}_waves")).square() @ self.get_buffer(f"{bins}_filters")
+
+
+def _mean(blocks: Tensor) -> Tensor:
+    """Of clips in blocks (N,B,S): (N,1,1). ONNX Runtime adds one number after the other: 16,000 in one go cost it two digits."""
+    return blocks.mean(2, keepdim=True).mean(1, keepdim=True)

@@ -1,4 +1,7 @@
+import warnings
+
 import numpy as np
+import onnxruntime
 import pytest
 import torch
 
@@ -27,6 +30,18 @@ def test_they_do_not_hear_how_loud_it_is(gain):
 
 def test_silence_has_features():
     assert LogMel()(torch.zeros(1, 16_000)).isfinite().all()
+
+
+def test_onnx_runtime_makes_them_as_exactly(tmp_path):
+    """An error that all features of a clip share is its level's, and the network makes the tenfold of it."""
+    clips = VOICE * torch.exp(-(((torch.arange(16_000) - 6000) / 2000) ** 2))  # a word in silence
+    exact = LogMel().double()(clips.double()).numpy()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(LogMel(), (clips,), tmp_path / "features.onnx", input_names=["audio"], opset_version=17, dynamo=False)
+    session = onnxruntime.InferenceSession(tmp_path / "features.onnx", providers=["CPUExecutionProvider"])
+    (found,) = session.run(None, {"audio": clips.numpy()})
+    assert np.abs((found - exact).mean((1, 2))).max() < 3e-7
 
 
 def test_filters_share_out_what_is_between_the_first_and_the_last():
