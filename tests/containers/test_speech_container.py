@@ -121,6 +121,10 @@ def suggest(channel, word):
     DLServerStub(channel).Train(TrainingRequest(label=word, audio_samples=tone(word)), timeout=PATIENCE)
 
 
+def champion(channel):
+    return SpeechStub(channel).GetModel(GetModelRequest(), timeout=PATIENCE).champion
+
+
 def suggested(channel):
     return [each.label for each in SpeechStub(channel).ListSuggestions(ListSuggestionsRequest(), timeout=PATIENCE).suggestions]
 
@@ -146,7 +150,8 @@ def test_another_container_on_the_volume_goes_on_with_a_mounted_configuration_an
         assert suggested(channel) == [LEFT]
 
         suggest(channel, YES)  # the second, which is enough
-        wait_for(lambda: SpeechStub(channel).GetModel(GetModelRequest(), timeout=PATIENCE).champion == 1, RUN_PATIENCE, explain=runner.log)
+        wait_for(lambda: "the model was not retrained" in runner.log() or champion(channel) == 1, RUN_PATIENCE, explain=runner.log)
+        assert champion(channel) == 1, runner.log()
         if not runner.options:
             assert runner("inspect", "--format", "{{.State.Health.Status}}", runner.name) == "healthy"
     assert runner.end() == "0"

@@ -16,9 +16,10 @@ import grpc
 
 from serving.speech.models import MODELS
 from serving.speech.protos.dlserver_pb2_grpc import DLServerStub
+from serving.speech.protos.speech_pb2 import GetModelRequest
 from serving.speech.protos.speech_pb2_grpc import SpeechStub
 from tests.processes import started
-from tests.waiting import PATIENCE, wait_for
+from tests.waiting import PATIENCE, RUN_PATIENCE, wait_for
 from windtunnel.files import write_json
 from windtunnel.ports import free_ports
 from windtunnel.settings import ROOT
@@ -93,6 +94,15 @@ class SpeechServer:
 
     def log(self) -> str:
         return (self.folder / "log").read_text()
+
+    def wait_until_retrained(self) -> None:
+        """Wait until users get the first version that it has trained; a training that fails would be tried again without end."""
+
+        def retrained() -> bool:
+            assert "the model was not retrained" not in self.log(), self.log()
+            return self.new.GetModel(GetModelRequest()).champion == 1
+
+        wait_for(retrained, RUN_PATIENCE, explain=self.log)
 
     def stop(self) -> None:
         for channel in self.channels:

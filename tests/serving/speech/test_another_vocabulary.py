@@ -9,9 +9,8 @@ from zipfile import ZipFile
 import numpy as np
 import pytest
 
-from serving.speech.protos.speech_pb2 import GetModelRequest, ListLabelsRequest, ListSuggestionsRequest, RecognizeRequest, SuggestRequest
+from serving.speech.protos.speech_pb2 import ListLabelsRequest, ListSuggestionsRequest, RecognizeRequest, SuggestRequest
 from tests.serving.speech.running_speech import running
-from tests.waiting import RUN_PATIENCE, wait_for
 from windtunnel.datasets import find
 from windtunnel.recordings import DIGITS, RECORDINGS, Recordings, source_of
 
@@ -71,7 +70,7 @@ def test_ten_digits_are_learned_served_and_suggested(mine: Path, tmp_path: Path)
         assert [each.word for each in server.new.ListLabels(ListLabelsRequest()).labels] == list(DIGITS)  # before there is a model
         for label, word in enumerate(DIGITS):
             server.new.Suggest(SuggestRequest(word=word, pcm=data.clips[data.labels == label][0][:-100].tobytes()))
-        wait_for(lambda: server.new.GetModel(GetModelRequest()).champion == 1, RUN_PATIENCE, explain=server.log)
+        server.wait_until_retrained()
         states = {each.state for each in server.new.ListSuggestions(ListSuggestionsRequest()).suggestions}
         assert states <= {"trained", "claimed"}
         heard = [server.new.Recognize(RecognizeRequest(pcm=clip.tobytes(), reject_below=0)).word for clip in clips]

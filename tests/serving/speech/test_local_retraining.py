@@ -11,7 +11,7 @@ from serving.speech.journal import open_journal
 from serving.speech.local import MARK, new_run
 from serving.speech.models import MODELS
 from serving.speech.protos.dlserver_pb2 import InferenceRequest, TrainingRequest
-from serving.speech.protos.speech_pb2 import GetModelRequest, ListSuggestionsRequest
+from serving.speech.protos.speech_pb2 import ListSuggestionsRequest
 from tests.serving.speech.running_speech import running
 from tests.tones import FEW, tone, tones_archive
 from tests.waiting import RUN_PATIENCE, wait_for
@@ -33,7 +33,7 @@ def server(tmp_path_factory):
     (recordings / "mini_speech_commands.zip").write_bytes(tones_archive(FEW))
     with running(folder, SamplesBeforeTrain="8", BaseSamplesPath=str(recordings)) as server:
         suggest(server)
-        wait_for(lambda: server.new.GetModel(GetModelRequest()).champion == 1, RUN_PATIENCE, explain=server.log)
+        server.wait_until_retrained()
         wait_for(lambda: set(states(server)) == {"trained"}, RUN_PATIENCE, explain=server.log)
         yield server
 

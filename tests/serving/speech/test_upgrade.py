@@ -11,12 +11,12 @@ import pytest
 from serving.speech.config import Config, read_config
 from serving.speech.journal import Journal, open_journal
 from serving.speech.protos.dlserver_pb2 import InferenceRequest, TrainingRequest
-from serving.speech.protos.speech_pb2 import GetModelRequest, ListSuggestionsRequest
+from serving.speech.protos.speech_pb2 import ListSuggestionsRequest
 from serving.speech.upgrade import upgrade
 from tests.serving.speech.running_speech import ini, running
 from tests.serving.speech.speech_models import tone as pure_tone
 from tests.tones import FEW, tone, tones_archive
-from tests.waiting import RUN_PATIENCE, wait_for
+from tests.waiting import wait_for
 from windtunnel.clips import WORDS
 from windtunnel.wav import wav_bytes
 
@@ -111,7 +111,7 @@ def test_an_unchanged_configuration_ends_in_a_server_that_answers(old: Path) -> 
         with pytest.raises(grpc.RpcError, match="there is no model yet"):
             server.old.Infer(InferenceRequest(audio_samples=pure_tone(1).tolist()))
         server.old.Train(TrainingRequest(label=3, audio_samples=tone(3, 9).tolist()))
-        wait_for(lambda: server.new.GetModel(GetModelRequest()).champion == 1, RUN_PATIENCE, explain=server.log)
+        server.wait_until_retrained()
         answers = [server.old.Infer(InferenceRequest(audio_samples=tone(word, 2000).tolist())).label for word in range(len(WORDS))]
         assert sum(label == word for word, label in enumerate(answers)) >= 7
         wait_for(lambda: {each.state for each in server.new.ListSuggestions(ListSuggestionsRequest(state="trained")).suggestions})
