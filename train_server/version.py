@@ -24,7 +24,7 @@ from windtunnel.files import sha256, write_json
 from windtunnel.measure import cpu
 from windtunnel.spec import Framework, Training
 
-TOLERANCE = 1e-5  # by which an export that its own framework has reloaded may differ from the golden set
+TOLERANCE = 1e-5  # by which a reloaded export may differ from the golden set: absolute, and relative to what is large
 
 Tensors = dict[str, np.ndarray]
 Model = Callable[[np.ndarray], Tensors]
@@ -105,19 +105,19 @@ def read_golden(directory: Path) -> Tensors:
         raise WindtunnelError(f"{directory / 'golden.safetensors'} cannot be read ({error}): train again") from error
 
 
-def verify_golden(path: Path, outputs: Tensors, golden: Tensors, tolerance: float = TOLERANCE) -> None:
-    """Hold what the export at `path` answers against the golden set; `tolerance` is absolute, and relative to what is large.
+def verify_golden(path: Path, outputs: Tensors, golden: Tensors) -> None:
+    """Hold what the export at `path` answers against the golden set.
 
     Raises:
-        WindtunnelError: it differs by more, or in a label.
+        WindtunnelError: it differs by more than `TOLERANCE`, or in a label.
     """
     names = ("logits", "probabilities")
     difference = max(float(np.abs(outputs[name] - golden[name]).max()) for name in names)
-    close = all(np.allclose(outputs[name], golden[name], rtol=tolerance, atol=tolerance) for name in names)
+    close = all(np.allclose(outputs[name], golden[name], rtol=TOLERANCE, atol=TOLERANCE) for name in names)
     wrong = int((outputs["logits"].argmax(axis=1) != golden["label"]).sum())
     if not close or wrong:
         raise WindtunnelError(
-            f"{path} differs from its golden set by {difference:.1e} (allowed are {tolerance:.0e}, absolute and "
+            f"{path} differs from its golden set by {difference:.1e} (allowed are {TOLERANCE:.0e}, absolute and "
             f"relative) and in {wrong} labels of {len(golden['label'])}: train again"
         )
     report(f"{path.name} verified against the golden set  largest difference {difference:.1e}")

@@ -13,9 +13,6 @@ from windtunnel.vocabulary import Words
 SPEECH_COMMANDS = "speech-commands"
 """The registered model."""
 
-TOLERANCE = 1e-4
-"""Between what the trainer's framework and ONNX Runtime answer, on any processor: absolute, and relative to what is large."""
-
 
 Share = Annotated[float, Field(ge=0, le=1)]
 
