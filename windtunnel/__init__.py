@@ -1,7 +1,7 @@
-"""The words of Windtunnel as code: settings, spec, manifest, registry, data sets and the command line."""
+"""The core of Windtunnel: settings, spec, manifest, registry, data sets, the platform and the command line."""
 
 import os
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
-os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # before anything imports ONNX Runtime, which else tells its maker what it computes
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # must be set before ONNX Runtime is imported

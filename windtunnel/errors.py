@@ -1,5 +1,5 @@
-"""The one exception that users see."""
+"""The exception that stands for an error that users can fix."""
 
 
 class WindtunnelError(Exception):
-    """Something a user can mend. Its text names the thing, the value found and the next step, in one line."""
+    """An error that the user can fix. Its message names the problem, the value found and the next step, in one line."""

@@ -1,4 +1,4 @@
-"""TensorBoard's event files: scalars, pictures, graphs and hyperparameters, written without TensorFlow."""
+"""Write TensorBoard event files without TensorFlow: scalars, pictures, graphs and hyperparameters."""
 
 import time
 from collections.abc import Mapping
@@ -14,19 +14,18 @@ from tensorboard.plugins.scalar.summary_v2 import scalar_pb
 from tensorboard.summary.writer.event_file_writer import EventFileWriter
 from tensorboard.util.tensor_util import make_tensor_proto
 
-from windtunnel.tensorboard import leave_tensorflow_out
+from windtunnel.platform.tensorboard import leave_tensorflow_out
 
 OUTCOMES = {
-    "final/accuracy": "test accuracy",
     "final/seconds": "training time, s",
     "final/rest_requests_per_second": "REST, requests/s",
     "final/grpc_requests_per_second": "gRPC, requests/s",
 }
-"""The scalars that TensorBoard's table of hyperparameters shows beside them, with their headings."""
+"""The scalars that TensorBoard's table of hyperparameters shows as metrics beside the model's own metric, with their headings."""
 
 
 class EventLog:
-    """An event file in a directory, which TensorBoard shows as a run."""
+    """An event file in a directory. TensorBoard shows the directory as a run."""
 
     def __init__(self, directory: Path) -> None:
         leave_tensorflow_out()
@@ -44,21 +43,25 @@ class EventLog:
         self._add(Summary(value=[Summary.Value(tag=tag, tensor=tensor, metadata=metadata)]))
 
     def add_graph(self, graph: GraphDef) -> None:
-        """Add the graph of the run's model; a run shows one."""
+        """Add the graph of the run's model. TensorBoard shows one graph per run."""
         self._writer.add_event(Event(graph_def=graph.SerializeToString()))
 
-    def add_hyperparameters(self, values: Mapping[str, bool | float | str], row: str) -> None:
-        """Add a row, of a name that no other has, to the table of hyperparameters; its outcomes are the run's scalars in `OUTCOMES`."""
-        metrics = [Metric(tag, display_name=heading) for tag, heading in OUTCOMES.items()]
+    def add_hyperparameters(self, values: Mapping[str, bool | float | str], row: str, metric: str) -> None:
+        """Add a row with a unique name to the table of hyperparameters.
+
+        Its metrics are the run's scalars in `OUTCOMES` and `final/METRIC`, the value of the model's `metric`.
+        """
+        outcomes = {f"final/{metric}": f"test {metric}", **OUTCOMES}
+        metrics = [Metric(tag, display_name=heading) for tag, heading in outcomes.items()]
         self._add(hparams_config_pb([HParam(name) for name in values], metrics))
         self._add(hparams_pb(dict(values), trial_id=row))
 
     def flush(self) -> None:
-        """Let TensorBoard see what has been added."""
+        """Write what has been added, so that TensorBoard shows it."""
         self._writer.flush()
 
     def close(self) -> None:
-        """Write what is left and close the file."""
+        """Flush and close the file."""
         self._writer.close()
 
     def _add(self, summary: Summary, step: int = 0, wall_time: float | None = None) -> None:

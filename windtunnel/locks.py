@@ -1,4 +1,4 @@
-"""Locks between processes: a wait has a limit, and says who is waited for."""
+"""Locks between processes: waiting has a timeout, and the message names the process that holds the lock."""
 
 import os
 import shlex
@@ -17,16 +17,16 @@ LONGEST_COMMAND = 200
 
 @contextmanager
 def held(file: Path, what: str, seconds: float, say: Callable[[str], None] = lambda line: None) -> Iterator[None]:
-    """Hold the lock in `file`, in which stands meanwhile who holds it.
+    """Hold the lock `file`, and write into it which process holds it.
 
     Args:
-        file: made where it is missing, as its folder is.
-        what: what the lock is of, such as "the benchmark".
-        seconds: how long to wait for another process at most.
-        say: called with a line when there is one to wait for.
+        file: the lock file; it and its folder are created if they are missing.
+        what: what the lock protects, for messages, such as "the benchmark".
+        seconds: the timeout.
+        say: called with a message if this process has to wait for another one.
 
     Raises:
-        WindtunnelError: another process still holds it after so many seconds.
+        WindtunnelError: another process still holds the lock after `seconds`.
         OSError: the file cannot be written.
     """
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -39,7 +39,7 @@ def held(file: Path, what: str, seconds: float, say: Callable[[str], None] = lam
             lock.acquire(timeout=seconds)
         except Timeout:
             problem = f"{what} is still locked after {seconds:g} s by {_holder(file)}"
-            raise WindtunnelError(f"{problem}: wait until that has ended, or end it ({file})") from None
+            raise WindtunnelError(f"{problem}: wait until that process has ended, or end it ({file})") from None
     try:
         command = " ".join(shlex.join(sys.orig_argv).split())[:LONGEST_COMMAND]
         file.write_text(f"process {os.getpid()} ({command}) since {datetime.now().astimezone().isoformat(' ', 'seconds')}")
@@ -49,7 +49,7 @@ def held(file: Path, what: str, seconds: float, say: Callable[[str], None] = lam
 
 
 def _holder(file: Path) -> str:
-    """What the holder has written; it may be about to."""
+    """Return what the holder has written; it may not have written anything yet."""
     try:
         return file.read_text() or "another process"
     except OSError:

@@ -1,4 +1,4 @@
-"""What every benchmark does: run programs, say how busy the machine is, show medians with their spread, keep the results."""
+"""Helpers of all benchmarks: run programs, report how busy the machine is, format medians with their spread, save results."""
 
 import platform
 import statistics
@@ -16,14 +16,14 @@ from windtunnel.settings import ROOT
 
 BUSY = 20  # per cent
 LOOK_SECONDS = 0.5
-PATIENCE = 20  # looks before a machine that is not quiet is measured on
+PATIENCE = 20  # checks before a benchmark starts on a busy machine
 
 
 def execute(command: Iterable[Any]) -> str:
-    """Run a program and return what it printed.
+    """Run a program and return its output.
 
     Raises:
-        WindtunnelError: it failed, or cannot be started.
+        WindtunnelError: the program failed or cannot be started.
     """
     words = [str(word) for word in command]
     try:
@@ -35,22 +35,22 @@ def execute(command: Iterable[Any]) -> str:
 
 
 def cpu() -> str:
-    """The processor's name."""
+    """Return the name of the processor."""
     lines = Path("/proc/cpuinfo").read_text().splitlines()
     return next((line.partition(": ")[2] for line in lines if line.startswith("model name")), platform.machine())
 
 
 def load_before() -> float:
-    """How busy the machine is now, in per cent; waits for a quiet one, but not for long, and then warns on stderr."""
+    """Wait until the machine is idle and return its CPU load in per cent. After a timeout, warn on stderr and return."""
     for _ in range(PATIENCE):
         if (load := psutil.cpu_percent(interval=LOOK_SECONDS)) <= BUSY:
             return load
-    print(f"warning: the machine is {load:.0f} % busy before the benchmark begins; figures will be low, ratios less so", file=sys.stderr)
+    print(f"warning: the CPU load is {load:.0f} % before the benchmark begins; it lowers all figures, and ratios less", file=sys.stderr)
     return load
 
 
 def spread(values: list[float]) -> str:
-    """Median, and least to most in brackets."""
+    """Format the median, with minimum and maximum in brackets."""
     return f"{statistics.median(values):,.0f} ({min(values):,.0f} to {max(values):,.0f})"
 
 

@@ -1,4 +1,4 @@
-"""The registry: MLflow's, with the words of Windtunnel. A version is an integer, immutable once registered."""
+"""Register, list and fetch versions in MLflow's model registry. A version is an integer, and immutable once registered."""
 
 import shutil
 from pathlib import Path
@@ -9,27 +9,29 @@ from mlflow.entities.model_registry import ModelVersion
 from windtunnel.errors import WindtunnelError
 from windtunnel.files import sha256
 from windtunnel.manifest import MANIFEST, Manifest, verify_version
+from windtunnel.model import find_model
 from windtunnel.registered import RegisteredVersion, registered_version
 from windtunnel.run import Lineage
-from windtunnel.speech import SPEECH_COMMANDS
+from windtunnel.signatures import verify
 from windtunnel.tracking import created_once
 
 
 def registered_name(manifest: Manifest) -> str:
-    """The registered model a version belongs to, such as `lenet5-libtorch`, or `speech-commands`, which one framework trains."""
-    return SPEECH_COMMANDS if manifest.model == "speech_commands" else f"{manifest.model}-{manifest.framework}"
+    """Return the registered model of a version, such as `lenet5-libtorch`."""
+    return find_model(manifest.model).registered_name(manifest.framework)
 
 
 def register(mlflow: MlflowClient, directory: Path, mlflow_run: str, lineage: Lineage) -> RegisteredVersion:
-    """Register the version in `directory`, which `mlflow_run` holds as its artefact `version`.
+    """Register the version in `directory`, which `mlflow_run` has as its artefact `version`.
 
-    The same bytes become one version, however often they are registered: a task that is tried again changes nothing.
+    This is idempotent: if the same bytes are already registered, return that version. A retried task changes nothing.
 
     Raises:
-        WindtunnelError: the files in `directory` are not those of its manifest.
+        WindtunnelError: the files in `directory` do not match its manifest.
     """
     manifest = verify_version(directory)
     name = registered_name(manifest)
+    metric = find_model(manifest.model).metric
     digest = sha256(directory / MANIFEST)
     for known in list_versions(mlflow, name):
         if known.manifest_sha256 == digest:
@@ -38,7 +40,7 @@ def register(mlflow: MlflowClient, directory: Path, mlflow_run: str, lineage: Li
         mlflow.create_registered_model(name, description=f"{manifest.model} trained with {manifest.framework}")
     tags = {
         "framework": manifest.framework,
-        "accuracy": str(manifest.metrics.accuracy),
+        metric.name: str(manifest.value),
         "dag_run": f"{lineage.dag_id}/{lineage.run_id}",
         "git_commit": lineage.git_commit,
         "data_fingerprint": manifest.dataset.fingerprint,
@@ -50,7 +52,7 @@ def register(mlflow: MlflowClient, directory: Path, mlflow_run: str, lineage: Li
 
 
 def list_versions(mlflow: MlflowClient, name: str | None = None) -> list[RegisteredVersion]:
-    """All registered versions, or those of one registered model, by name, newest first."""
+    """Return the versions of all registered models, or of one, sorted by name, newest first."""
     models = mlflow.search_registered_models(f"name = '{name}'" if name else None)
     versions = []
     for model in models:
@@ -63,7 +65,7 @@ def list_versions(mlflow: MlflowClient, name: str | None = None) -> list[Registe
 
 
 def get_version(mlflow: MlflowClient, name: str, number: int) -> RegisteredVersion:
-    """One version of a registered model.
+    """Return one version of a registered model.
 
     Raises:
         WindtunnelError: there is no such version.
@@ -71,11 +73,11 @@ def get_version(mlflow: MlflowClient, name: str, number: int) -> RegisteredVersi
     for known in list_versions(mlflow, name):
         if known.version == number:
             return known
-    raise WindtunnelError(f"there is no version {number} of {name!r} in the registry: `windtunnel models` lists what there is")
+    raise WindtunnelError(f"there is no version {number} of {name!r} in the registry: `windtunnel models` lists all versions")
 
 
 def resolve(mlflow: MlflowClient, reference: str) -> RegisteredVersion:
-    """The version that `NAME`, `NAME@VERSION` or `NAME@ALIAS` means; NAME alone is its newest.
+    """Return the version that `NAME`, `NAME@VERSION` or `NAME@ALIAS` refers to; NAME alone means the newest version.
 
     Raises:
         WindtunnelError: there is no such version.
@@ -84,14 +86,17 @@ def resolve(mlflow: MlflowClient, reference: str) -> RegisteredVersion:
     for known in list_versions(mlflow, name):
         if wanted in ("", str(known.version), *known.aliases):
             return known
-    raise WindtunnelError(f"there is no {reference!r} in the registry: `windtunnel models` lists what there is")
+    raise WindtunnelError(f"there is no {reference!r} in the registry: `windtunnel models` lists all versions")
 
 
-def fetch(mlflow: MlflowClient, known: RegisteredVersion, directory: Path) -> Manifest:
-    """Copy a version's files out of the registry into `directory`, whole or not at all, and hold each against the manifest.
+def fetch(mlflow: MlflowClient, known: RegisteredVersion, directory: Path, key: Path | None = None) -> Manifest:
+    """Download a version from the registry into `directory`, atomically, and verify each file against the manifest.
+
+    With a public `key`, verify its signature too.
 
     Raises:
-        WindtunnelError: a file, or the manifest itself, is not what was registered.
+        SignatureError: its signature is missing, foreign or broken.
+        WindtunnelError: a file or the manifest differs from what was registered.
     """
     partial = directory.with_name(directory.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
@@ -101,9 +106,9 @@ def fetch(mlflow: MlflowClient, known: RegisteredVersion, directory: Path) -> Ma
         if (found := sha256(downloaded / MANIFEST)) != known.manifest_sha256:
             raise WindtunnelError(
                 f"{MANIFEST} of {known.name} version {known.version} has SHA-256 {found}, but {known.manifest_sha256} was registered; "
-                "do not use this version, train a new one"
+                "do not use this version; train a new one"
             )
-        manifest = verify_version(downloaded)
+        manifest = verify(downloaded, key, (known.name, known.version)).manifest if key else verify_version(downloaded)
         shutil.rmtree(directory, ignore_errors=True)
         downloaded.rename(directory)
     finally:

@@ -1,4 +1,4 @@
-"""A run's directory: what one execution of a DAG has written, and where."""
+"""The directory of a run: the files that one execution of a DAG writes."""
 
 import os
 import subprocess
@@ -8,13 +8,14 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from windtunnel.errors import WindtunnelError
-from windtunnel.spec import Framework, Spec, SpeechSpec, first_problem, load_any_spec, load_spec
+from windtunnel.model import FrameworkName, load_any_spec
+from windtunnel.spec import Training, first_problem
 
-SKIPPED = 99  # the exit status of a task's program that found nothing to do: Airflow's own BashOperator's for a skip
+SKIPPED = 99  # the exit status with which a program skips its task, as for Airflow's BashOperator
 
 
 class Lineage(BaseModel):
-    """Where a run comes from and what it is to train: DAG run, commit of the code, frameworks, and the MLflow run theirs are nested in."""
+    """The origin of a run: the DAG run, the commit of the code, the frameworks to train, and the MLflow run that is their parent."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -22,18 +23,18 @@ class Lineage(BaseModel):
     run_id: str
     git_commit: str
     mlflow_run: str
-    frameworks: tuple[Framework, ...]
+    frameworks: tuple[FrameworkName, ...]
 
 
 @dataclass(frozen=True)
 class Run:
-    """The files of one run. Tasks pass results to each other through these, and through nothing else."""
+    """The files of one run. Tasks pass results to each other only through these files."""
 
     directory: Path
 
     @property
     def name(self) -> str:
-        """What people see: the DAG and the run, such as `lenet5/manual__2026-11-22T23-46-41`."""
+        """The name shown to users: the DAG and the run, such as `lenet5/manual__2026-11-22T23-46-41`."""
         return f"{self.directory.parent.name}/{self.directory.name}"
 
     @property
@@ -43,7 +44,7 @@ class Run:
 
     @property
     def lineage_file(self) -> Path:
-        """Where the run comes from, as JSON."""
+        """The origin of the run, as JSON."""
         return self.directory / "lineage.json"
 
     @property
@@ -53,91 +54,87 @@ class Run:
 
     @property
     def suggestions(self) -> Path:
-        """What users suggested and this run took, as JSON: `accepted`, `rejected`. The clips of the accepted are beside it, see `clips`."""
+        """The suggestions that this run claimed, as JSON: `accepted`, `rejected`. See `clips` for the clips of the accepted ones."""
         return self.directory / "suggestions.json"
 
     @property
     def clips(self) -> Path:
-        """The clips of the accepted suggestions, in their order: `clips`, int16 (N,16000), and `labels`, uint8 (N)."""
+        """The clips of the accepted suggestions, in the same order: `clips`, int16 (N,16000), and `labels`, uint8 (N)."""
         return self.directory / "suggestions.safetensors"
 
     @property
     def champion(self) -> Path:
-        """The version users got when the run began, if there was one: what it is trained from, and compared with."""
+        """The champion at the start of the run, if there was one: training starts from it, and the new version is compared with it."""
         return self.directory / "champion"
 
     @property
     def baseline(self) -> Path:
-        """The version of the tutorial's network, which the model is compared with; its spec is beside it, ending in `.spec.json`."""
+        """The version of the tutorial's network, for comparison. Its spec is a file beside it that ends in `.spec.json`."""
         return self.directory / "baseline"
 
     @property
     def evaluation(self) -> Path:
-        """What the versions of the run are worth beside each other, as JSON; the table beside it ends in `.txt`."""
+        """The comparison of the run's versions, as JSON. The table is a file beside it that ends in `.txt`."""
         return self.directory / "evaluation.json"
 
     @property
     def certificate(self) -> Path:
-        """The parity certificate, as JSON; the table beside it ends in `.txt`."""
+        """The parity certificate, as JSON. The table is a file beside it that ends in `.txt`."""
         return self.directory / "parity.json"
 
     @property
     def report(self) -> Path:
-        """The run's result, as JSON; the table beside it ends in `.txt`."""
+        """The result of the run, as JSON. The table is a file beside it that ends in `.txt`."""
         return self.directory / "report.json"
 
     @property
     def html(self) -> Path:
-        """The run's result with plots, for a browser; it needs no other file."""
+        """The result of the run as an HTML page with plots, in one self-contained file."""
         return self.directory / "report.html"
 
     @property
     def benchmark(self) -> Path:
-        """What the served versions were measured at, as JSON; the table beside it ends in `.txt`."""
+        """The benchmark of the served versions, as JSON. The table is a file beside it that ends in `.txt`."""
         return self.directory / "benchmark.json"
 
     @property
     def spans(self) -> Path:
-        """When its programs trained and measured, a line of JSON each, see `windtunnel.spans`."""
+        """When the run's programs trained and measured, one JSON object per line. See `windtunnel.spans`."""
         return self.directory / "spans.jsonl"
 
-    def version(self, framework: Framework) -> Path:
-        """The directory a framework's trainer writes."""
+    def version(self, framework: str) -> Path:
+        """Return the directory that a framework's trainer writes."""
         return self.directory / framework
 
-    def tracked(self, framework: Framework) -> Path:
-        """The id of the MLflow run that holds the framework's version."""
+    def tracked(self, framework: str) -> Path:
+        """Return the file with the id of the framework's MLflow run."""
         return self.directory / f"{framework}.mlflow_run"
 
-    def registered(self, framework: Framework) -> Path:
-        """What the version became in the registry, as JSON."""
+    def registered(self, framework: str) -> Path:
+        """Return the file with the registered version, as JSON."""
         return self.directory / f"{framework}.registered.json"
 
-    def verified(self, framework: Framework) -> Path:
-        """Written, as JSON, when a server has answered with the version what its trainer answered."""
+    def verified(self, framework: str) -> Path:
+        """Return the file, in JSON, that is written when the server's answers match those of the trainer."""
         return self.directory / f"{framework}.verified.json"
 
-    def gate(self, framework: Framework) -> Path:
-        """Whether the version may be promoted and why, as JSON; the table beside it, in Markdown, ends in `.md`."""
+    def gate(self, framework: str) -> Path:
+        """Return the file with the gate's decision and its reasons, as JSON. The table, in Markdown, is beside it and ends in `.md`."""
         return self.directory / f"{framework}.gate.json"
 
-    def released(self, framework: Framework) -> Path:
-        """The release that gave users the version, as JSON."""
+    def released(self, framework: str) -> Path:
+        """Return the file with the release that promoted the version, as JSON."""
         return self.directory / f"{framework}.released.json"
 
-    def spec(self) -> Spec:
-        """Read the spec of a run of `lenet5`. Raises WindtunnelError where there is none."""
-        return load_spec(self.spec_file)
-
-    def any_spec(self) -> Spec | SpeechSpec:
-        """Read the spec, whatever the model. Raises WindtunnelError where there is none."""
+    def spec(self) -> Training:
+        """Read the spec, of the type that its model declares. Raises WindtunnelError if it is missing."""
         return load_any_spec(self.spec_file)
 
     def lineage(self) -> Lineage:
-        """Read where the run comes from.
+        """Read the origin of the run.
 
         Raises:
-            WindtunnelError: nobody has noted it.
+            WindtunnelError: the file is missing or not valid.
         """
         file = self.lineage_file
         try:
@@ -149,9 +146,9 @@ class Run:
 
 
 def git_commit(root: Path) -> str:
-    """The commit of the code in `root`, with `-dirty` where files differ from it.
+    """Return the commit of the code in `root`, with `-dirty` if files differ from it.
 
-    An image holds no checkout: there it is WINDTUNNEL_COMMIT, the one it was built from. Without either, `unknown`.
+    In an image, which contains no checkout, it is WINDTUNNEL_COMMIT, the commit that the image was built from. Otherwise it is `unknown`.
     """
     command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
     try:

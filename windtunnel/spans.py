@@ -1,7 +1,7 @@
-"""What a run's time is spent on: training, measuring, and orchestration, which is everything else.
+"""Split a run's time into training, measuring and orchestration, which is the rest.
 
-Each program that trains or measures notes its own time in the run's directory. Two of them never run at once: they share a pool of
-one slot.
+Each program that trains or measures records its time in the run's directory. Two of them never run at once, because they share a pool
+of one slot.
 """
 
 import time
@@ -32,9 +32,9 @@ class Span(BaseModel):
 
 @contextmanager
 def noted(run: Run, activity: Activity) -> Iterator[None]:
-    """Note, when the body ends, whether or not it fails, the time of this program: from the start of its process, so imports count.
+    """Record the time of this program when the body ends or fails, from the start of the process, so that imports count.
 
-    A program that is killed by SIGKILL notes nothing; what it took is orchestration.
+    A program that is killed by SIGKILL records nothing; its time counts as orchestration.
     """
     try:
         yield
@@ -46,13 +46,13 @@ def noted(run: Run, activity: Activity) -> Iterator[None]:
 
 
 def split(run: Run, started: float, ended: float) -> dict[str, Any] | None:
-    """What the time of a run from `started` to `ended` (seconds since 1970) was spent on; None where no program has noted its time.
+    """Split the time of a run from `started` to `ended` (seconds since 1970) by activity; None if no program has recorded its time.
 
-    `seconds` is all of it; `parts` has `seconds` and `percent` of each activity and of orchestration. What a program did before the
-    run started counts nothing: in Airflow a run whose tasks are cleared starts again.
+    `seconds` is the whole time; `parts` has `seconds` and `percent` of each activity and of orchestration. Time before `started` does
+    not count: after its tasks are cleared in Airflow, a run has a new start.
 
     Raises:
-        WindtunnelError: what was noted cannot be read.
+        WindtunnelError: the recorded times cannot be read.
     """
     try:
         spans = [Span.model_validate_json(line) for line in run.spans.read_text().splitlines()]
@@ -67,7 +67,7 @@ def split(run: Run, started: float, ended: float) -> dict[str, Any] | None:
 
 
 def tell(split: dict[str, Any] | None) -> str:
-    """A line for people on what `split` has found; nothing where it is None."""
+    """Format the result of `split` as a line of text; empty if it is None."""
     if split is None:
         return ""
     parts = [f"{name} {part['seconds']:,.0f} s ({part['percent']:.0f} %)" for name, part in split["parts"].items()]
@@ -75,7 +75,7 @@ def tell(split: dict[str, Any] | None) -> str:
 
 
 def divide(seconds: float, taken: Iterable[tuple[Activity, float]]) -> dict[str, float]:
-    """The seconds of a run that took so many, by activity; what neither training nor measuring has taken is orchestration."""
+    """Divide the `seconds` of a run by activity: the sum of `taken` for each, and the rest as orchestration."""
     parts: dict[str, float] = dict.fromkeys(get_args(Activity), 0.0)
     for activity, each in taken:
         parts[activity] += each
@@ -83,5 +83,5 @@ def divide(seconds: float, taken: Iterable[tuple[Activity, float]]) -> dict[str,
 
 
 def _age_seconds() -> float:
-    """Seconds since this process was started. psutil knows the boot only to the second; in the difference that cancels out."""
+    """Return the seconds since this process started. psutil rounds the boot time to a second; the difference cancels the rounding out."""
     return time.clock_gettime(time.CLOCK_BOOTTIME) - (psutil.Process().create_time() - psutil.boot_time())

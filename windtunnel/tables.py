@@ -1,4 +1,4 @@
-"""Tables for people, as text."""
+"""Format tables and counts as plain text."""
 
 from io import StringIO
 
@@ -8,12 +8,12 @@ from rich.table import Table
 
 
 def counted(number: int, noun: str) -> str:
-    """Such as `1 epoch`, `5 epochs`."""
+    """Format a number with its noun, such as `1 epoch` or `5 epochs`."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def render(table: Table) -> str:
-    """A table as plain text, whatever the terminal: for logs and files. It ends with a line break."""
+    """Render a table as plain text for logs and files, independent of the terminal. The text ends with a line break."""
     table.box = ROUNDED
     text = StringIO()
     Console(file=text, width=160, color_system=None, force_jupyter=False).print(table)

@@ -2,10 +2,22 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import numpy as np
 import pytest
-from loopback_mirror import Mirror
+
+from tests.windtunnel.data.loopback_mirror import Mirror
+from windtunnel.platform.secrets import make_signing_key
+from windtunnel.settings import Settings
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    """Those of a platform that has a key to sign versions."""
+    made = Settings(home=tmp_path / "home")
+    make_signing_key(made)
+    return made
 
 
 @pytest.fixture(scope="session")

@@ -1,14 +1,14 @@
 from tensorboard.backend.event_processing.event_multiplexer import EventMultiplexer
 from tensorboard.compat.proto.graph_pb2 import GraphDef
-from tensorboard.plugins.hparams.metadata import PLUGIN_NAME, parse_session_start_info_plugin_data
+from tensorboard.plugins.hparams.metadata import PLUGIN_NAME, parse_experiment_plugin_data, parse_session_start_info_plugin_data
 from tensorboard.util import tensor_util
 
-from windtunnel.eventlog import OUTCOMES, EventLog
+from windtunnel.eventlog import EventLog
 
 
 def test_what_is_written_is_what_tensorboard_reads(tmp_path):
     log = EventLog(tmp_path / "lenet5/1/pytorch")
-    log.add_hyperparameters({"framework": "pytorch", "epochs": 5, "learning_rate": 0.01}, "1/pytorch")
+    log.add_hyperparameters({"framework": "pytorch", "epochs": 5, "learning_rate": 0.01}, "1/pytorch", "accuracy")
     log.add_scalar("epoch/loss", 0.5, 1, wall_time=1000.0)
     log.add_scalar("epoch/loss", 0.25, 2)
     log.add_picture("misclassified", b"a PNG", 6, 2)
@@ -31,4 +31,8 @@ def test_what_is_written_is_what_tensorboard_reads(tmp_path):
         "learning_rate": 0.01,
     }
     assert row.group_name == "1/pytorch"
-    assert "final/accuracy" in OUTCOMES
+    columns = parse_experiment_plugin_data(hyperparameters["_hparams_/experiment"]).metric_infos
+    assert [(column.name.tag, column.display_name) for column in columns][:2] == [
+        ("final/accuracy", "test accuracy"),
+        ("final/seconds", "training time, s"),
+    ]

@@ -40,7 +40,7 @@ def test_who_holds_a_lock_is_said_to_who_waits_and_when_the_wait_ends(tmp_path: 
     assert len(said) == 1
     assert re.fullmatch(f"waiting for the thing: locked by {who}", said[0])
     assert re.fullmatch(
-        rf"the thing is still locked after 0\.3 s by {who}: wait until that has ended, or end it \({re.escape(str(file))}\)",
+        rf"the thing is still locked after 0\.3 s by {who}: wait until that process has ended, or end it \({re.escape(str(file))}\)",
         str(error.value),
     )
 

@@ -2,10 +2,12 @@ import pytest
 from mlflow.exceptions import MlflowException
 
 from tests.versions import make_version
+from train_server.lenet5.model import Spec
 from windtunnel.errors import WindtunnelError
+from windtunnel.model import find_model
+from windtunnel.registered import registered_version
 from windtunnel.registry import fetch, get_version, list_versions, register, resolve
 from windtunnel.run import Lineage
-from windtunnel.spec import Spec
 from windtunnel.tracking import created_once
 
 SPEC = Spec(dataset="mnist", mean=0.1307, std=0.3081, samples=60_000)
@@ -28,11 +30,44 @@ def log_version(mlflow, tmp_path):
 def test_a_version_is_registered_with_its_lineage_and_comes_back_whole(mlflow, log_version, tmp_path):
     directory, run = log_version("one", accuracy=0.9906)
     known = register(mlflow, directory, run, LINEAGE)
-    assert (known.name, known.framework, known.accuracy) == ("lenet5-pytorch", "pytorch", 0.9906)
+    assert (known.name, known.framework, known.value) == ("lenet5-pytorch", "pytorch", 0.9906)
     assert (known.dag_run, known.git_commit, known.data_fingerprint) == ("lenet5/manual__1", "c0ffee", "f" * 64)
     assert known in list_versions(mlflow)
     assert fetch(mlflow, known, tmp_path / "fetched").metrics.accuracy == 0.9906
     assert (tmp_path / "fetched/model.pt").read_bytes() == b"an export"
+
+
+def test_a_version_in_json_has_the_names_that_it_always_had(mlflow, log_version):
+    known = register(mlflow, *log_version("one", accuracy=0.9931), LINEAGE)
+    assert known.measured == "accuracy 99.31%"
+    found = known.as_dict()
+    assert list(found) == [
+        *("name", "version", "aliases", "framework", "accuracy", "dag_run", "git_commit", "data_fingerprint", "manifest_sha256"),
+        *("mlflow_run", "source", "created", "dataset"),
+    ]
+    assert found["accuracy"] == 0.9931
+    tags = mlflow.get_model_version(known.name, str(known.version)).tags
+    assert tags["accuracy"] == "0.9931"
+    assert set(tags) == {"framework", "accuracy", "dag_run", "git_commit", "data_fingerprint", "dataset", "manifest_sha256"}
+
+
+@pytest.mark.usefixtures("extension")
+def test_a_version_of_another_model_is_registered_with_its_metric(mlflow, tmp_path):
+    make_version(tmp_path / "blobs", "numpy", find_model("blobs").spec(dataset="drawn", samples=320), accuracy=12.5)
+    run = mlflow.create_run(mlflow.get_experiment_by_name("lenet5").experiment_id).info.run_id
+    mlflow.log_artifacts(run, str(tmp_path / "blobs"), "version")
+    known = register(mlflow, tmp_path / "blobs", run, LINEAGE)
+    assert (known.name, known.value, known.measured) == ("blobs-numpy", 12.5, "error 12.500")
+    assert known.as_dict()["error"] == 12.5
+    tags = mlflow.get_model_version(known.name, str(known.version)).tags
+    assert (tags["error"], "accuracy" in tags) == ("12.5", False)
+    assert list_versions(mlflow, "blobs-numpy") == [known]
+    mlflow.delete_registered_model("blobs-numpy")  # other tests share the registry, and have no package that declares its metric
+
+
+def test_a_version_of_a_package_that_is_not_installed_has_no_value():
+    unknown = registered_version("blobs-numpy", 1, (), {"error": "12.5"}, "", "", 0)
+    assert (unknown.text, unknown.measured, unknown.as_dict()["accuracy"]) == ("", "", None)
 
 
 def test_registering_again_changes_nothing_and_other_bytes_are_the_next_version(mlflow, log_version):
@@ -83,7 +118,7 @@ def test_a_version_is_found_by_number_alias_or_name_alone(mlflow, log_version):
     assert resolve(mlflow, "lenet5-pytorch").version == numbers[1]
     assert resolve(mlflow, f"lenet5-pytorch@{numbers[0]}").version == numbers[0]
     assert resolve(mlflow, "lenet5-pytorch@challenger").version == numbers[0]
-    assert get_version(mlflow, "lenet5-pytorch", numbers[0]).accuracy == 0.941
+    assert get_version(mlflow, "lenet5-pytorch", numbers[0]).value == 0.941
     for unknown in ("lenet5-pytorch@99", "lenet5-pytorch@best", "cats"):
         with pytest.raises(WindtunnelError, match=f"there is no '{unknown}' in the registry"):
             resolve(mlflow, unknown)

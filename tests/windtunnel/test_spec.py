@@ -1,8 +1,9 @@
 import pytest
 from pydantic import ValidationError
 
+from train_server.lenet5.model import Spec
 from windtunnel.errors import WindtunnelError
-from windtunnel.spec import Spec, load_spec
+from windtunnel.spec import load_spec
 
 FIELDS = {"dataset": "mnist", "mean": 0.1307, "std": 0.3081, "samples": 1000}
 
@@ -40,7 +41,7 @@ def test_load_spec_reads_what_was_written(tmp_path):
     spec = Spec(**FIELDS, seed=7)
     file = tmp_path / "spec.json"
     file.write_text(spec.model_dump_json())
-    assert load_spec(file) == spec
+    assert load_spec(file, Spec) == spec
 
 
 @pytest.mark.parametrize(("content", "says"), [("{", "Invalid JSON"), ('{"dataset": "mnist"}', "samples: Field required")])
@@ -48,9 +49,9 @@ def test_load_spec_names_file_and_problem(tmp_path, content, says):
     file = tmp_path / "spec.json"
     file.write_text(content)
     with pytest.raises(WindtunnelError, match=rf"spec\.json: .*{says}"):
-        load_spec(file)
+        load_spec(file, Spec)
 
 
 def test_load_spec_names_a_missing_file(tmp_path):
     with pytest.raises(WindtunnelError, match=r"spec\.json cannot be read: No such file"):
-        load_spec(tmp_path / "spec.json")
+        load_spec(tmp_path / "spec.json", Spec)

@@ -1,0 +1,1 @@
+"""Data sets: images, recordings, and words from synthetic voices."""

@@ -1,0 +1,1 @@
+"""The platform: its processes and programs, their environment, secrets and ports."""
