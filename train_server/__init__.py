@@ -1,3 +1,3 @@
-"""A spec and data in, a version's artefacts out."""
+"""Training: makes a version's artefacts from a spec and data."""
 
-import windtunnel  # noqa: F401  # which sees to it that ONNX Runtime reports to nobody
+import windtunnel  # noqa: F401  # disables ONNX Runtime's telemetry

@@ -1,8 +1,8 @@
-"""Train one framework of a run: its program is started, watched and tracked; what it wrote is checked and registered.
+"""Train one framework of a run: start its trainer, track it, then verify and register the version that it wrote.
 
     python -m train_server.train --run DIR --framework pytorch
 
-The program keeps the contract of `train_server/README.md` and knows nothing of MLflow, TensorBoard or Airflow.
+The trainer keeps the contract of `train_server/README.md` and does not depend on MLflow, TensorBoard or Airflow.
 """
 
 import os
@@ -17,41 +17,66 @@ from typing import Annotated
 
 import typer
 
-from windtunnel.datasets import DataSet, locate
+from train_server.version import check_conditions, new_directory, verify_export, write_manifest
+from windtunnel.data.datasets import Content
 from windtunnel.errors import WindtunnelError
+from windtunnel.log_groups import folded_if_long
 from windtunnel.manifest import verify_version
-from windtunnel.process import die_with_parent
-from windtunnel.program import run_program
-from windtunnel.recordings import locate_recordings
+from windtunnel.model import Framework, find_model, load_any_spec
+from windtunnel.platform.child_processes import die_with_parent
+from windtunnel.platform.program import run_program
 from windtunnel.run import Run
-from windtunnel.settings import ROOT
 from windtunnel.spans import noted
-from windtunnel.spec import Framework, Spec, load_any_spec
 
-PROGRAMS: dict[str, dict[Framework, list[str]]] = {
-    "lenet5": {
-        "libtorch": [str(ROOT / "libtorch_cpp/build/lenet5")],
-        "pytorch": [sys.executable, "-m", "train_server.lenet5.pytorch"],
-        "tensorflow": [sys.executable, "-m", "train_server.lenet5.tensorflow"],
-    },
-    "speech_commands": {"pytorch": [sys.executable, "-m", "train_server.speech_commands.pytorch"]},
-}
-"""The trainer of each model and framework."""
+AfterLine = Callable[[], object]
+"""Called after each line that a trainer has printed."""
+
+_print = partial(print, flush=True)
 
 
 @contextmanager
-def started(framework: Framework, spec: Path, data: Path, conditions: Path, out: Path) -> Iterator[subprocess.Popen[str]]:
-    """The program that trains a spec, started; it is killed if the body fails.
+def training(
+    framework: Framework, spec_file: Path, data: Content, conditions: Path, out: Path, say: Callable[[str], object] = _print
+) -> Iterator[Callable[[AfterLine], None]]:
+    """Start a trainer that writes a new version. The context yields a function; the body calls it once to wait until `out` is complete.
+
+    The trainer writes into `out`.partial, which is renamed after the export was verified in a fresh process, so `out` is either complete
+    or absent. The trainer is killed if the body fails.
+
+    Args:
+        framework: the framework that trains.
+        spec_file: the spec.
+        data: the data, which was verified when it was read.
+        conditions: the directory of the run's conditions.
+        out: the version's directory.
+        say: receives each line that the trainer prints.
 
     Raises:
-        WindtunnelError: it could not be started.
+        WindtunnelError: an input differs from the conditions, `out` exists, the trainer could not be started or failed, or its export
+            differs from the trained model.
     """
-    flags = {"--spec": spec, "--data": data, "--conditions": conditions, "--out": out}
-    command = PROGRAMS[load_any_spec(spec).model][framework] + [str(word) for flag in flags.items() for word in flag]
+    check_conditions(spec_file, data, conditions)
+    directory = new_directory(out)
+    with _started(framework, spec_file, data.directory, conditions, directory) as trainer:
+
+        def finish(after_line: AfterLine) -> None:
+            _follow(trainer, framework.name, say, after_line)
+            verify_export(framework.command, directory, say)
+            write_manifest(directory, load_any_spec(spec_file), framework, data.lineage())
+            directory.rename(out)
+            say(f"export verified in a fresh process  {out}")
+
+        yield finish
+
+
+@contextmanager
+def _started(framework: Framework, spec_file: Path, data: Path, conditions: Path, out: Path) -> Iterator[subprocess.Popen[str]]:
+    flags = {"--spec": spec_file, "--data": data, "--conditions": conditions, "--out": out}
+    command = [*framework.command, *(str(word) for flag in flags.items() for word in flag)]
     try:
         trainer = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, preexec_fn=partial(die_with_parent, os.getpid()))
     except OSError as error:
-        raise WindtunnelError(f"{command[0]} cannot be started ({error.strerror}); build it with `make setup`") from error
+        raise WindtunnelError(f"{command[0]} cannot be started ({error.strerror}). Build it with `make setup`") from error
     with trainer:
         try:
             yield trainer
@@ -60,55 +85,58 @@ def started(framework: Framework, spec: Path, data: Path, conditions: Path, out:
             raise
 
 
-def follow(trainer: subprocess.Popen[str], framework: Framework, after_line: Callable[[], object] = lambda: None) -> None:
-    """Wait for the end of a trainer, passing its lines on as they come; `after_line` is called after each.
-
-    Raises:
-        WindtunnelError: it ended with another status than 0.
-    """
+def _follow(trainer: subprocess.Popen[str], framework: str, say: Callable[[str], object], after_line: AfterLine) -> None:
     for line in trainer.stdout or ():
-        print(line, end="", flush=True)
+        say(line.rstrip("\n"))
         after_line()
     if status := trainer.wait():
         if status < 0:
-            raise WindtunnelError(f"the {framework} trainer was ended by {signal.Signals(-status).name}; start its task again")
-        raise WindtunnelError(f"the {framework} trainer ended with status {status}; its lines above say why")
+            raise WindtunnelError(f"the {framework} trainer was terminated by {signal.Signals(-status).name}. Run its task again")
+        raise WindtunnelError(f"the {framework} trainer ended with status {status}. See its error above")
 
 
-def run_trainer(framework: Framework, spec: Path, data: Path, conditions: Path, out: Path) -> None:
-    """Run the program that trains a spec to its end, passing its lines on as they come.
+def run_trainer(
+    framework: Framework, spec_file: Path, data: Content, conditions: Path, out: Path, say: Callable[[str], object] = _print
+) -> None:
+    """Train a version with `training` and wait until it is complete.
 
     Raises:
-        WindtunnelError: it could not be started, or ended with another status than 0.
+        WindtunnelError: as for `training`.
     """
-    with started(framework, spec, data, conditions, out) as trainer:
-        follow(trainer, framework)
+    with training(framework, spec_file, data, conditions, out, say) as finish:
+        finish(lambda: None)
 
 
 def main(
     run: Annotated[Path, typer.Option(help="The run's directory, with its spec and conditions.")],
-    framework: Annotated[Framework, typer.Option(help="The framework to train.")],
+    framework: Annotated[str, typer.Option(help="The framework to train.")],
 ) -> None:
-    """Train one framework of a run, track it and register the version. What an earlier try has done is kept as it is."""
+    """Train one framework of a run, track it and register the version. A version that an earlier attempt trained is kept."""
     die_with_parent()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     here = Run(run)
-    spec, version = here.any_spec(), here.version(framework)
-    data = locate(spec.dataset) if isinstance(spec, Spec) else locate_recordings(spec.dataset)
-    images = data if isinstance(data, DataSet) else None
+    spec, version = here.spec(), here.version(framework)
+    model = find_model(spec.model)
+    trainer = model.framework(framework)
+    data: Content = model.load(model.data)(spec.dataset)
     with noted(here, "training"):
         if version.exists():
             verify_version(version)
-            print(f"{version} was trained by an earlier try of this task")
+            print(f"{version} was trained by an earlier attempt of this task")
             if not here.registered(framework).exists():
-                _track(here, framework, images, lambda after_line: None)
+                _track(here, framework, data, lambda after_line: None)
             return
-        with started(framework, here.spec_file, data.directory, here.conditions, version) as trainer:
-            _track(here, framework, images, lambda after_line: follow(trainer, framework, after_line))
+        with training(trainer, here.spec_file, data, here.conditions, version) as finish:
+
+            def wait(after_line: AfterLine) -> None:
+                with folded_if_long(f"{spec.epochs} epochs", spec.epochs):
+                    finish(after_line)
+
+            _track(here, framework, data, wait)
 
 
-def _track(run: Run, framework: Framework, data: DataSet | None, wait: Callable[[Callable[[], object]], None]) -> None:
-    """As `train_server.tracked.track`. The trainer has a processor to itself while this one imports MLflow, for two seconds."""
+def _track(run: Run, framework: str, data: Content, wait: Callable[[AfterLine], None]) -> None:
+    """Call `train_server.tracked.track`. Its import of MLflow takes two seconds, during which the trainer already runs."""
     from train_server.tracked import track
 
     track(run, framework, data, wait)

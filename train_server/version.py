@@ -1,174 +1,118 @@
-"""What every trainer does around its training (`train_server/README.md`): flags, lines of progress, the files of a version.
+"""Make a version from a trainer's files: compare the inputs with their digests, verify the export in a fresh process, write the manifest.
 
-This module imports no framework.
+The steps are the same for every framework; see `train_server/README.md`.
 """
 
-import argparse
 import json
+import os
 import platform
 import shutil
 import subprocess
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from safetensors.numpy import load_file
-
+from windtunnel.data.datasets import Content
 from windtunnel.errors import WindtunnelError
 from windtunnel.files import sha256, write_json
+from windtunnel.manifest import MANIFEST
 from windtunnel.measure import cpu
-from windtunnel.spec import Framework, Training
-
-TOLERANCE = 1e-5  # by which a reloaded export may differ from the golden set: absolute, and relative to what is large
-
-Tensors = dict[str, np.ndarray]
-Model = Callable[[np.ndarray], Tensors]
-"""What is recognised → `logits` and `probabilities`, float32, a row for each."""
+from windtunnel.model import Framework, find_model
+from windtunnel.platform.child_processes import die_with_parent
+from windtunnel.spec import Training
 
 
-def run_trainer_program(
-    module: str, description: str, train: Callable[[Path, Path, Path, Path], None], verify: Callable[[Path], None]
-) -> None:
-    """Run a trainer's command line: `train(spec, data, conditions, out)`, or `verify(directory)`."""
-    parser = argparse.ArgumentParser(prog=f"python -m {module}", description=description)
-    parser.add_argument("--spec", type=Path, metavar="FILE", help="what to train")
-    parser.add_argument("--data", type=Path, metavar="DIR", help="the data set's files")
-    parser.add_argument("--conditions", type=Path, metavar="DIR", help="what the run has drawn or collected for its trainers")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="where the artefacts go; must not exist")
-    parser.add_argument("--verify", type=Path, metavar="DIR", help="only reload the export in DIR and compare with its golden set")
-    arguments = parser.parse_args()
-    paths = (arguments.spec, arguments.data, arguments.conditions, arguments.out)
-    if any(paths) if arguments.verify else not all(paths):
-        parser.error("give --spec, --data, --conditions and --out, or --verify alone")
-    try:
-        if arguments.verify:
-            verify(arguments.verify)
-        else:
-            train(*paths)
-    except (WindtunnelError, OSError) as error:
-        sys.exit(f"error: {error}")
-
-
-@contextmanager
-def new_version(out: Path) -> Iterator[Path]:
-    """A directory to write a version into, which becomes `out` when all is written; an error leaves no `out`.
+def check_conditions(spec_file: Path, data: Content, conditions: Path) -> None:
+    """Compare the spec, the other conditions and the data with `conditions.json`. The data's files were verified when it was read.
 
     Raises:
-        WindtunnelError: `out` is there already.
+        WindtunnelError: a file is missing or differs from `conditions.json`.
+    """
+    index_file = conditions / "conditions.json"
+    try:
+        index = json.loads(index_file.read_bytes())
+        digests, dataset = index["files"], index["dataset"]
+        for name in sorted({*digests, *(file.name for file in conditions.iterdir())} - {index_file.name}):
+            file, expected = spec_file if name == "spec.json" else conditions / name, digests[name]
+            if (found := sha256(file)) != expected:
+                raise WindtunnelError(f"{file} has SHA-256 {found}, but {index_file} says {expected}: draw the conditions again")
+    except OSError as error:
+        raise WindtunnelError(f"{error.filename} cannot be read ({error.strerror}): draw the conditions again") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise WindtunnelError(f"{index_file} is malformed ({error!r}): draw the conditions again") from error
+    if dataset != data.lineage():
+        raise WindtunnelError(f"the data in {data.directory} differs from the data in {index_file}: draw the conditions again")
+
+
+def new_directory(out: Path) -> Path:
+    """Create the empty directory that a trainer writes into, next to `out`. The directory of an earlier attempt is removed.
+
+    Raises:
+        WindtunnelError: `out` exists.
     """
     if out.exists():
-        raise WindtunnelError(f"{out} exists: choose another --out, or remove it")
-    partial = out.with_name(out.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    yield partial
-    partial.rename(out)
+        raise WindtunnelError(f"{out} exists: choose another path or remove it")
+    directory = out.with_name(out.name + ".partial")
+    shutil.rmtree(directory, ignore_errors=True)
+    directory.mkdir(parents=True)
+    return directory
 
 
-def report_start(spec: Training, program: str) -> None:
-    """Print what is about to be trained, and with what."""
-    steps = f"{spec.epochs} epochs of {spec.steps_per_epoch} steps"
-    report(f"{program}  threads {spec.threads}  {spec.samples} samples of {spec.dataset}  {steps}")
-
-
-def note_epoch(directory: Path, spec: Training, epoch: int, losses: np.ndarray, accuracy: float, seconds: float) -> dict[str, Any]:
-    """Add an epoch's line to `metrics.jsonl`, print it, and return what it says; `losses` are those of its steps.
-
-    Raises:
-        WindtunnelError: a loss is not finite.
-    """
-    if not np.isfinite(losses).all():
-        step = int(np.isfinite(losses).argmin())
-        raise WindtunnelError(f"the loss is {losses[step]} in epoch {epoch}, step {step + 1}: train with a lower learning_rate")
-    rate = len(losses) * spec.batch_size / seconds
-    line = {"epoch": epoch, "loss": float(losses.mean()), "accuracy": accuracy, "seconds": seconds, "samples_per_second": rate}
-    with (directory / "metrics.jsonl").open("a") as stream:
-        stream.write(json.dumps(line) + "\n")
-    report(f"epoch {epoch}/{spec.epochs}  loss {losses.mean():.4f}  accuracy {100 * accuracy:.2f} %  {seconds:.1f} s  {rate:.0f} samples/s")
-    return line
-
-
-def read_golden(directory: Path) -> Tensors:
-    """The golden set of a version.
-
-    Raises:
-        WindtunnelError: it cannot be read.
-    """
-    try:
-        return load_file(directory / "golden.safetensors")
-    except OSError as error:
-        raise WindtunnelError(f"{directory / 'golden.safetensors'} cannot be read ({error}): train again") from error
-
-
-def verify_golden(path: Path, outputs: Tensors, golden: Tensors) -> None:
-    """Hold what the export at `path` answers against the golden set.
-
-    Raises:
-        WindtunnelError: it differs by more than `TOLERANCE`, or in a label.
-    """
-    names = ("logits", "probabilities")
-    difference = max(float(np.abs(outputs[name] - golden[name]).max()) for name in names)
-    close = all(np.allclose(outputs[name], golden[name], rtol=TOLERANCE, atol=TOLERANCE) for name in names)
-    wrong = int((outputs["logits"].argmax(axis=1) != golden["label"]).sum())
-    if not close or wrong:
-        raise WindtunnelError(
-            f"{path} differs from its golden set by {difference:.1e} (allowed are {TOLERANCE:.0e}, absolute and "
-            f"relative) and in {wrong} labels of {len(golden['label'])}: train again"
-        )
-    report(f"{path.name} verified against the golden set  largest difference {difference:.1e}")
-
-
-@contextmanager
-def verified_in_fresh_process(module: str, directory: Path) -> Iterator[None]:
-    """Run a trainer's `--verify`, while the body runs, in a process that shares nothing with the one that trained.
+def verify_export(command: Sequence[str], directory: Path, say: Callable[[str], object]) -> None:
+    """Run a trainer's `--verify` in a fresh process; `say` receives each line that it prints.
 
     Raises:
         WindtunnelError: the export in `directory` differs from its golden set.
     """
-    command = [sys.executable, "-m", module, "--verify", str(directory)]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as verifying:
-        try:
-            yield
-        except BaseException:
-            verifying.kill()
-            raise
-        errors = verifying.communicate()[1].strip().splitlines()
-    if verifying.returncode:
-        raise WindtunnelError((errors or [f"{command} ended with {verifying.returncode}"])[-1].removeprefix("error: "))
+    words = [*command, "--verify", str(directory)]
+    done = subprocess.run(words, capture_output=True, text=True, preexec_fn=partial(die_with_parent, os.getpid()))
+    for line in done.stdout.splitlines():
+        say(line)
+    if done.returncode:
+        *before, last = done.stderr.strip().splitlines() or [f"{' '.join(words)} ended with status {done.returncode}"]
+        for line in before:  # a traceback, if it is not an error that the trainer expects
+            say(line)
+        raise WindtunnelError(last.removeprefix("error: "))
 
 
-def write_manifest(
-    directory: Path,
-    spec: Training,
-    framework: Framework,
-    packages: tuple[str, ...],
-    dataset: dict[str, Any],
-    epochs: list[dict[str, Any]],
-    setup_seconds: float,
-) -> None:
-    """Write `manifest.json` over everything else in `directory`; `epochs` are the lines of `metrics.jsonl`, the last one the result."""
-    seconds = sum(epoch["seconds"] for epoch in epochs)
+def read_metrics(directory: Path, spec: Training) -> dict[str, float]:
+    """Return the manifest's metrics, of the last epoch and of all epochs together, from the lines of `metrics.jsonl`.
+
+    Raises:
+        WindtunnelError: a line or a field is missing, or the value of the model's metric is impossible.
+    """
+    file, metric = directory / "metrics.jsonl", find_model(spec.model).metric
+    try:
+        epochs = [json.loads(line) for line in file.read_text().splitlines()]
+        first, last, seconds = epochs[0], epochs[-1], sum(epoch["seconds"] for epoch in epochs)
+        return {
+            metric.name: metric.checked(last[metric.name]),
+            "loss": last["loss"],
+            "seconds": seconds,
+            "setup_seconds": first["setup_seconds"],
+            "samples_per_second": spec.steps * spec.batch_size / seconds,
+        }
+    except OSError as error:
+        raise WindtunnelError(f"{file} cannot be read ({error.strerror}): fix the trainer, which must write it") from error
+    except (ValueError, LookupError, TypeError, ArithmeticError) as error:
+        raise WindtunnelError(f"{file} does not have the format in train_server/README.md ({error!r}): fix the trainer") from error
+
+
+def write_manifest(directory: Path, spec: Training, framework: Framework, dataset: dict[str, Any]) -> None:
+    """Write `manifest.json` with the digests of all files in `directory`; `packages` are the distributions whose versions it records."""
     files = sorted(file for file in directory.rglob("*") if file.is_file())
     manifest = {
         "manifest_version": 1,
         "model": spec.model,
-        "framework": framework,
+        "framework": framework.name,
         "spec": spec.model_dump(),
         "dataset": dataset,
-        "metrics": {
-            "accuracy": epochs[-1]["accuracy"],
-            "loss": epochs[-1]["loss"],
-            "seconds": seconds,
-            "setup_seconds": setup_seconds,
-            "samples_per_second": spec.steps * spec.batch_size / seconds,
-        },
+        "metrics": read_metrics(directory, spec),
         "environment": {
-            "packages": {name: version(name) for name in packages},
+            "packages": {name: version(name) for name in framework.packages},
             "threads": spec.threads,
             "machine": platform.machine(),
             "cpu": cpu(),
@@ -176,9 +120,4 @@ def write_manifest(
         "created": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         "files": {str(file.relative_to(directory)): sha256(file) for file in files},
     }
-    write_json(directory / "manifest.json", manifest)
-
-
-def report(line: str) -> None:
-    """Print a line of progress, at once."""
-    print(line, flush=True)
+    write_json(directory / MANIFEST, manifest)

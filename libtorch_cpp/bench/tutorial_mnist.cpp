@@ -1,5 +1,5 @@
-// LeNet-5 on MNIST the way libtorch's own tutorial trains (pytorch/examples/cpp/mnist): torch::data's loader takes one image at a
-// time, normalises and stacks it, torch::nn and autograd do the rest. The plain way that `lenet5` is measured against.
+// LeNet-5 on MNIST as in libtorch's tutorial (pytorch/examples/cpp/mnist): torch::data's loader loads, normalises and stacks one image at
+// a time; torch::nn and autograd do the rest. It is the baseline that `lenet5` is compared with.
 #include <torch/torch.h>
 
 #include <chrono>

@@ -55,7 +55,7 @@ void export_torchscript(const std::filesystem::path& file, const Tensors& weight
   module.register_attribute("std", c10::FloatType::get(), std);
   for (const char* name : {"c1", "c3"}) module.register_module(name, layer(name, convolution, weights, unit));
   for (const char* name : {"c5", "f6", "out"}) module.register_module(name, layer(name, linear, weights, unit));
-  module.define(lenet5);  // last: it names the layers
+  module.define(lenet5);  // last, because it refers to the layers
   module.eval();
   module.save(file.string());
 }
@@ -79,11 +79,11 @@ double verify_export(const std::filesystem::path& folder) {
     const auto difference = (answer - expected).abs().max().item<double>();
     if (!at::allclose(answer, expected, tolerance, tolerance)) {
       std::ostringstream text;
-      text << model_file << " differs from golden.safetensors by " << difference << " in " << name << ", allowed are " << tolerance
+      text << model_file << " differs from golden.safetensors by " << difference << " in " << name << ", expected at most " << tolerance
            << ": train again";
       throw Error(text.str());
     }
-    if (!answer.argmax(1).equal(labels)) throw Error(model_file + " gives other labels than golden.safetensors: train again");
+    if (!answer.argmax(1).equal(labels)) throw Error(model_file + " gives different labels than golden.safetensors: train again");
     largest = std::max(largest, difference);
   }
   return largest;

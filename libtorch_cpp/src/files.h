@@ -1,15 +1,12 @@
-// Whole files in memory, and their SHA-256.
+// Reads and writes whole files.
 #pragma once
 
 #include <filesystem>
 #include <string>
 #include <string_view>
 
-// All bytes of a file. Throws Error if it cannot be read.
+// Returns the content of a file. Throws Error if it cannot be read.
 std::string read_file(const std::filesystem::path& file);
 
-// Creates or replaces a file. Throws Error if not every byte could be written.
+// Creates or replaces a file. Throws Error if it cannot be written completely.
 void write_file(const std::filesystem::path& file, std::string_view content);
-
-// SHA-256 in hexadecimal.
-std::string sha256(std::string_view content);

@@ -6,20 +6,14 @@
 #include <filesystem>
 #include <string>
 
-struct Idx {
-  at::Tensor values;   // uint8, as many dimensions as were asked for
-  std::string sha256;  // of the uncompressed bytes
-};
-
-// Reads `folder`/`name`, or `name`.gz if that is there. Throws Error if neither is, or if it is truncated, not IDX of bytes
-// or of another number of dimensions.
-Idx read_idx(const std::filesystem::path& folder, const std::string& name, int64_t dimensions);
+// Reads `folder`/`name` or `folder`/`name`.gz, uint8. Throws Error if neither exists, or if the file is damaged, is not an IDX file of
+// bytes, or does not have this number of dimensions.
+at::Tensor read_idx(const std::filesystem::path& folder, const std::string& name, int64_t dimensions);
 
 struct Split {
   at::Tensor images;  // uint8 (N,28,28)
   at::Tensor labels;  // uint8 (N), 0..9
-  std::string images_sha256, labels_sha256;
 };
 
-// Reads `name`-images-idx3-ubyte and `name`-labels-idx1-ubyte. Throws Error if they do not belong together.
+// Reads `name`-images-idx3-ubyte and `name`-labels-idx1-ubyte.
 Split read_split(const std::filesystem::path& folder, const std::string& name);

@@ -1,156 +1,111 @@
-#include "lenet5.h"
+// LeNet-5 (LeCun et al., "Gradient-based learning applied to document recognition", 1998) in idiomatic libtorch: a module, autograd, and
+// Adam from torch::optim. <torch/torch.h> includes these headers and many more, and takes three times as long to compile.
+#include <torch/nn/functional/loss.h>
+#include <torch/nn/modules/conv.h>
+#include <torch/nn/modules/linear.h>
+#include <torch/optim/adam.h>
 
-#include <ATen/ATen.h>
-#include <ATen/Dispatch.h>
-
-#include "convolution.h"
+#include "trainer.h"
 
 namespace {
 
-// (channels, height, width, samples) as a channels-last image whose channels are the samples: what libtorch pools fastest.
-at::Tensor samples_as_channels(const at::Tensor& x) { return x.permute({0, 3, 1, 2}); }
+using torch::Tensor;
+using torch::nn::functional::cross_entropy;
 
-template <typename Float>
-Maps<const Float> read(const at::Tensor& x) {
-  return {x.const_data_ptr<Float>(), x.size(0), x.size(1), x.size(2)};
-}
+// Normalised images (n,1,32,32) → logits (n,10). 61,706 parameters.
+struct LeNet5 : torch::nn::Module {
+  LeNet5() {
+    register_module("c1", c1);
+    register_module("c3", c3);
+    register_module("c5", c5);
+    register_module("f6", f6);
+    register_module("out", out);
+  }
 
-// out = weight * in, `in` surrounded by `padding` zeros.
-void convolve(const at::Tensor& in, const at::Tensor& weight, int64_t padding, const at::Tensor& out) {
-  AT_DISPATCH_FLOATING_TYPES(in.scalar_type(), "convolve", [&] {
-    const Maps<scalar_t> target = {out.mutable_data_ptr<scalar_t>(), out.size(0), out.size(1), out.size(2)};
-    convolution_kernels<scalar_t>().front().forward(read<scalar_t>(in), weight.const_data_ptr<scalar_t>(), padding, target, in.size(3));
-  });
-}
+  Tensor forward(Tensor x) {
+    x = torch::relu(torch::max_pool2d(c1(x), 2));  // ReLU commutes with max-pooling: after pooling it has a quarter of the work
+    x = torch::relu(torch::max_pool2d(c3(x), 2));
+    // C5's kernel covers all of S4, so its convolution is one matrix product.
+    x = torch::relu(torch::linear(x.flatten(1), c5->weight.flatten(1), c5->bias));
+    x = torch::relu(f6(x));
+    return out(x);
+  }
 
-// Adds the gradient of the weight. partial_sums: (number of weights, 16).
-void add_weight_gradient(const at::Tensor& in, const at::Tensor& dout, const at::Tensor& gradient, const at::Tensor& partial_sums) {
-  AT_DISPATCH_FLOATING_TYPES(in.scalar_type(), "add_weight_gradient", [&] {
-    convolution_kernels<scalar_t>().front().weight_gradient(read<scalar_t>(in), read<scalar_t>(dout), gradient.mutable_data_ptr<scalar_t>(),
-                                                            partial_sums.mutable_data_ptr<scalar_t>(), in.size(3));
-  });
-}
+  torch::nn::Conv2d c1{1, 6, 5}, c3{6, 16, 5}, c5{16, 120, 5};
+  torch::nn::Linear f6{120, 84}, out{84, 10};
+};
 
-at::Tensor rows(const at::Tensor& x) { return x.view({x.size(0), -1}); }
+class Libtorch : public Trainer {
+ public:
+  Libtorch(const Conditions& conditions, torch::ScalarType type)
+      : mean_(conditions.spec.mean),
+        std_(conditions.spec.std),
+        optimizer_(model_.parameters(),
+                   torch::optim::AdamOptions().betas({conditions.spec.beta1, conditions.spec.beta2}).eps(conditions.spec.epsilon)) {
+    at::set_num_threads(static_cast<int>(conditions.spec.threads));
+    for (const auto& weight : model_.named_parameters()) {
+      // oneDNN's convolutions with few channels are faster in channels-last layout; C5's weight is used as a matrix.
+      const bool few_channels = weight.key() == "c1.weight" || weight.key() == "c3.weight";
+      const auto layout = few_channels ? torch::MemoryFormat::ChannelsLast : torch::MemoryFormat::Contiguous;
+      weight.value().set_data(conditions.weights.at(weight.key()).to(type, /*non_blocking=*/false, /*copy=*/true, layout));
+    }
+    images_ = normalise(conditions.train.images);
+    labels_ = conditions.train.labels.to(torch::kLong);
+  }
 
-at::Tensor column(const at::Tensor& bias) { return bias.unsqueeze(1); }
+  Tensor train_epoch(const Tensor& order, const Tensor& rates) override {
+    auto& options = static_cast<torch::optim::AdamOptions&>(optimizer_.param_groups()[0].options());
+    Tensor losses = torch::empty({order.size(0)}, images_.options());
+    for (int64_t step = 0; step < order.size(0); ++step) {
+      const Tensor batch = order[step];
+      const Tensor logits = model_.forward(images_.index_select(0, batch));
+      const Tensor loss = cross_entropy(logits, labels_.index_select(0, batch));
+      optimizer_.zero_grad();
+      loss.backward();
+      options.lr(rates[step].item<double>());
+      optimizer_.step();
+      losses[step] = loss.detach();
+    }
+    return losses;
+  }
+
+  Tensors probe(const Tensor& batch) override {
+    const Tensor logits = model_.forward(images_.index_select(0, batch));
+    optimizer_.zero_grad();
+    cross_entropy(logits, labels_.index_select(0, batch)).backward();
+    Tensors found{{"logits", logits.detach()}};
+    for (const auto& weight : model_.named_parameters()) found["gradient." + weight.key()] = weight.value().grad();
+    return found;
+  }
+
+  Tensor predict(const Tensor& images) override {
+    const torch::NoGradGuard no_grad;
+    std::vector<Tensor> logits;
+    for (const Tensor& some : images.split(1000)) logits.push_back(model_.forward(normalise(some)));
+    return torch::cat(logits);
+  }
+
+  Tensors weights() const override {
+    Tensors found;
+    for (const auto& weight : model_.named_parameters()) found[weight.key()] = weight.value().detach().contiguous();
+    return found;
+  }
+
+ private:
+  // Converts pixels, uint8 (n,28,28), to the network's input (n,1,32,32).
+  Tensor normalise(const Tensor& images) const {
+    const Tensor x = images.unsqueeze(1).to(model_.out->weight.scalar_type());
+    return torch::constant_pad_nd((x / 255 - mean_) / std_, {2, 2, 2, 2});
+  }
+
+  double mean_, std_;
+  LeNet5 model_;
+  torch::optim::Adam optimizer_;
+  Tensor images_, labels_;  // the whole data set
+};
 
 }  // namespace
 
-const std::vector<std::pair<std::string, std::vector<int64_t>>>& lenet5_shapes() {
-  static const std::vector<std::pair<std::string, std::vector<int64_t>>> shapes = {
-      {"c1.weight", {6, 1, 5, 5}},    {"c1.bias", {6}},   {"c3.weight", {16, 6, 5, 5}}, {"c3.bias", {16}},
-      {"c5.weight", {120, 16, 5, 5}}, {"c5.bias", {120}}, {"f6.weight", {84, 120}},     {"f6.bias", {84}},
-      {"out.weight", {10, 84}},       {"out.bias", {10}}};
-  return shapes;
-}
-
-Parameters::Parameters(at::ScalarType type) {
-  int64_t count = 0;
-  for (const auto& [name, shape] : lenet5_shapes()) count += c10::multiply_integers(shape);
-  flat = at::zeros({count}, type);
-  std::vector<at::Tensor> views;
-  int64_t begin = 0;
-  for (const auto& [name, shape] : lenet5_shapes()) {
-    views.push_back(flat.narrow(0, begin, c10::multiply_integers(shape)).view(shape));
-    begin += views.back().numel();
-  }
-  Layer* layers[] = {&c1, &c3, &c5, &f6, &out};
-  for (size_t i = 0; i < 5; ++i) *layers[i] = {views[2 * i], views[2 * i + 1]};
-}
-
-Parameters::Parameters(const Tensors& named, at::ScalarType type) : Parameters(type) {
-  for (auto& [name, view] : this->named()) view.copy_(named.at(name));
-}
-
-Tensors Parameters::named() const {
-  return {{"c1.weight", c1.weight},   {"c1.bias", c1.bias},  {"c3.weight", c3.weight}, {"c3.bias", c3.bias},
-          {"c5.weight", c5.weight},   {"c5.bias", c5.bias},  {"f6.weight", f6.weight}, {"f6.bias", f6.bias},
-          {"out.weight", out.weight}, {"out.bias", out.bias}};
-}
-
-Convolution::Convolution(Layer weights, Layer gradient, at::Tensor input)
-    : x(std::move(input)), dx(at::empty_like(x)), weights_(std::move(weights)), gradient_(std::move(gradient)) {
-  const int64_t maps = weights_.weight.size(0), height = x.size(1) - kernel_size + 1, width = x.size(2) - kernel_size + 1,
-                samples = x.size(3);
-  map_ = at::empty({maps, height, width, samples}, x.options());
-  dmap_ = at::empty_like(map_);
-  y = at::empty({maps, height / 2, width / 2, samples}, x.options());
-  dy = at::empty_like(y);
-  pool_index_ = at::empty(y.sizes(), at::kLong);
-  partial_sums_ = at::empty({weights_.weight.numel(), 16}, x.options());
-}
-
-void Convolution::forward() {
-  convolve(x, weights_.weight, 0, map_);
-  at::Tensor pooled = samples_as_channels(y), index = samples_as_channels(pool_index_);
-  at::max_pool2d_with_indices_out(pooled, index, samples_as_channels(map_), 2);
-  rows(y).add_(column(weights_.bias)).relu_();
-}
-
-void Convolution::backward() {
-  at::threshold_backward_out(dy, dy, y, 0);
-  gradient_.bias.add_(rows(dy).sum(1));
-  at::Tensor dmap = samples_as_channels(dmap_);
-  at::max_pool2d_with_indices_backward_out(dmap, samples_as_channels(dy), samples_as_channels(map_), 2, 2, 0, 1, false,
-                                           samples_as_channels(pool_index_));
-  add_weight_gradient(x, dmap_, gradient_.weight, partial_sums_);
-}
-
-// The gradient of the input is a convolution too: of the padded gradient of the output with the weight turned by 180 degrees.
-void Convolution::backward_input() { convolve(dmap_, weights_.weight.flip({2, 3}).transpose(0, 1).contiguous(), kernel_size - 1, dx); }
-
-Linear::Linear(Layer weights, Layer gradient, at::Tensor x, at::Tensor dx, bool relu)
-    : weights_(std::move(weights)), gradient_(std::move(gradient)), x_(std::move(x)), dx_(std::move(dx)), relu_(relu) {
-  y = at::empty({weights_.weight.size(0), x_.size(1)}, x_.options());
-  dy = at::empty_like(y);
-}
-
-void Linear::forward() {
-  at::addmm_out(y, column(weights_.bias), rows(weights_.weight), x_);
-  if (relu_) y.relu_();
-}
-
-void Linear::backward() {
-  if (relu_) at::threshold_backward_out(dy, dy, y, 0);
-  gradient_.bias.add_(dy.sum(1));
-  rows(gradient_.weight).addmm_(dy, x_.t());
-  at::mm_out(dx_, rows(weights_.weight).t(), dy);
-}
-
-LeNet5::LeNet5(const Parameters& weights, const Parameters& gradient, int64_t samples)
-    : padded_(at::zeros({1, 32, 32, samples}, weights.flat.options())),
-      c1_(weights.c1, gradient.c1, padded_),
-      c3_(weights.c3, gradient.c3, c1_.y),
-      c5_(weights.c5, gradient.c5, c3_.y.view({-1, samples}), c3_.dy.view({-1, samples}), true),
-      f6_(weights.f6, gradient.f6, c5_.y, c5_.dy, true),
-      out_(weights.out, gradient.out, f6_.y, f6_.dy, false) {
-  c3_.dx = c1_.dy;
-}
-
-at::Tensor LeNet5::forward(const at::Tensor& images) {
-  const int64_t n = images.size(0);
-  padded_[0].narrow(0, 2, 28).narrow(1, 2, 28).narrow(2, 0, n).copy_(images.permute({1, 2, 0}));
-  c1_.forward();
-  c3_.forward();
-  c5_.forward();
-  f6_.forward();
-  out_.forward();
-  return out_.y.narrow(1, 0, n);
-}
-
-double LeNet5::backward(const at::Tensor& labels, double scale) {
-  const int64_t n = labels.size(0);
-  const at::Tensor log_probabilities = out_.y.narrow(1, 0, n).log_softmax(0), label = labels.unsqueeze(0);
-  out_.dy.zero_();  // columns without a sample add nothing to the gradient
-  at::Tensor dlogits = out_.dy.narrow(1, 0, n);
-  at::exp_out(dlogits, log_probabilities);
-  dlogits.scatter_add_(0, label, at::full({1, 1}, -1, dlogits.options()).expand(label.sizes())).mul_(scale);
-  out_.backward();
-  f6_.backward();
-  c5_.backward();
-  c3_.backward();
-  c3_.backward_input();
-  c1_.backward();
-  return -log_probabilities.gather(0, label).sum().item<double>() * scale;
+std::unique_ptr<Trainer> make_libtorch(const Conditions& conditions, torch::ScalarType type) {
+  return std::make_unique<Libtorch>(conditions, type);
 }

@@ -25,13 +25,13 @@ std::string describe(at::ScalarType type, at::IntArrayRef shape) {
 
 Tensors parse_safetensors(const std::string& name, std::string_view content) {
   const auto fail = [&](const std::string& found) -> void {
-    throw Error(name + " is not a valid safetensors file: " + found + "; write it again");
+    throw Error(name + " is not a valid safetensors file: " + found + ". Write it again");
   };
-  uint64_t header_size = 0;  // little-endian, as the machine is
+  uint64_t header_size = 0;  // little-endian, like the machine
   if (content.size() < sizeof header_size) fail("it has " + std::to_string(content.size()) + " bytes");
   std::memcpy(&header_size, content.data(), sizeof header_size);
   content.remove_prefix(sizeof header_size);
-  if (header_size > content.size()) fail("a header of " + std::to_string(header_size) + " bytes in a shorter file");
+  if (header_size > content.size()) fail("its header has " + std::to_string(header_size) + " bytes, but the file is shorter");
   const auto header = nlohmann::json::parse(content.substr(0, header_size), nullptr, false);
   content.remove_prefix(header_size);
   if (!header.is_object()) fail("its header is not a JSON object");
@@ -53,17 +53,17 @@ Tensors parse_safetensors(const std::string& name, std::string_view content) {
         if (extent < 0 || (extent > 0 && bytes > content.size() / extent)) fail(key + " has a shape that does not fit in the file");
         bytes *= extent;
       }
-      if (bytes != end - begin) fail(key + " has " + std::to_string(end - begin) + " bytes where its shape needs " + std::to_string(bytes));
+      if (bytes != end - begin) fail(key + " has " + std::to_string(end - begin) + " bytes, expected " + std::to_string(bytes));
       at::Tensor tensor = at::empty(shape, type->second);
       std::memcpy(tensor.mutable_data_ptr(), content.data() + begin, bytes);
       tensors.emplace(key, tensor);
       described += bytes;
     } catch (const nlohmann::json::exception&) {
-      fail("its entry " + key + " is " + entry.dump());
+      fail("its entry " + key + " is malformed: " + entry.dump());
     }
   }
   if (described != content.size()) {
-    fail(std::to_string(described) + " bytes of tensors described, " + std::to_string(content.size()) + " found");
+    fail("found " + std::to_string(content.size()) + " bytes of tensors, expected " + std::to_string(described));
   }
   return tensors;
 }

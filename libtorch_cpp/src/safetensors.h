@@ -1,4 +1,4 @@
-// safetensors: named tensors in one file. https://github.com/huggingface/safetensors#format
+// The safetensors format: named tensors in one file. https://github.com/huggingface/safetensors#format
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -9,12 +9,12 @@
 
 using Tensors = std::map<std::string, at::Tensor>;
 
-// `name` is what an error calls the content. Throws Error if it is not a whole, valid safetensors file.
+// Parses a safetensors file; `name` is its name in errors. Throws Error if `content` is not a complete, valid file.
 Tensors parse_safetensors(const std::string& name, std::string_view content);
 
-// The bytes of a safetensors file.
+// Returns the content of a safetensors file.
 std::string to_safetensors(const Tensors& tensors);
 
-// The tensor called `key`. Throws Error if it is missing or of another type or shape.
+// Returns the tensor `key`. Throws Error if it is missing or has another type or shape.
 at::Tensor expect_tensor(const std::string& name, const Tensors& tensors, const std::string& key, at::ScalarType type,
                          at::IntArrayRef shape);

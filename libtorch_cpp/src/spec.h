@@ -1,9 +1,8 @@
-// The spec: everything that decides a training run's result.
+// The spec, which determines the result of a training run. The host has validated it.
 #pragma once
 
 #include <cstdint>
 #include <filesystem>
-#include <nlohmann/json.hpp>
 #include <string>
 
 struct Spec {
@@ -12,11 +11,10 @@ struct Spec {
   int64_t samples, epochs, batch_size;
   double beta1, beta2, epsilon;
   int64_t threads;
-  nlohmann::ordered_json json;  // as it was given, for the manifest
 
-  int64_t steps_per_epoch() const { return samples / batch_size; }  // what does not fill the last batch is left out
+  int64_t steps_per_epoch() const { return samples / batch_size; }  // samples that do not fill the last batch are left out
   int64_t steps() const { return epochs * steps_per_epoch(); }
 };
 
-// Throws Error for a field that is missing, unknown, of the wrong type or out of range.
-Spec parse_spec(const std::filesystem::path& file, const std::string& text);
+// Reads a spec. Throws Error if the file cannot be read, or a field is missing or has another type.
+Spec read_spec(const std::filesystem::path& file);

@@ -1,13 +1,15 @@
-// A training run: conditions in, a version's files out.
+// A training run: reads spec, data and conditions, and writes a version's files.
 #pragma once
 
 #include <chrono>
 #include <filesystem>
 
+#include "trainer.h"
+
 struct Paths {
   std::filesystem::path spec, data, conditions, out;
 };
 
-// Writes `out`, which then is whole; until then everything lies in `out`.partial. `start` is when the program started.
-// Throws Error for whatever a user can mend; returns false if the export did not verify, of which the verifying process has said why.
-bool train(const Paths& paths, std::chrono::steady_clock::time_point start);
+// Trains and writes the files of train_server/README.md into the directory `out`. `start` is the program's start time.
+// Throws Error for errors that a user can fix.
+void train(MakeTrainer make_trainer, const Paths& paths, std::chrono::steady_clock::time_point start);

@@ -11,7 +11,7 @@ std::string file_of(const std::string& header, size_t data) {
 
 }  // namespace
 
-TEST_CASE("tensors come back as they were written") {
+TEST_CASE("written tensors are read back unchanged") {
   const Tensors written = {{"a", at::randn({3, 4})},
                            {"b", at::randn({2}, at::kDouble)},
                            {"c", at::arange(6, at::kInt).view({1, 2, 3})},
@@ -34,23 +34,23 @@ TEST_CASE("the format's own example is read") {
   CHECK(parse_safetensors("file", file).at("x").equal(at::tensor({0, 7}, at::kInt)));
 }
 
-TEST_CASE("files that are not whole or not safetensors are refused") {
+TEST_CASE("files that are incomplete or not safetensors are rejected") {
   const std::string whole = to_safetensors({{"a", at::randn({3, 4})}});
   const auto expect = [](const std::string& content, const char* found) { CHECK_ERROR(parse_safetensors("file", content), found); };
   expect("", "it has 0 bytes");
-  expect(whole.substr(0, 20), "in a shorter file");
+  expect(whole.substr(0, 20), "but the file is shorter");
   expect(whole.substr(0, whole.size() - 1), "a ends at byte 48 of 47");
-  expect(whole + "x", "48 bytes of tensors described, 49 found");
+  expect(whole + "x", "found 49 bytes of tensors, expected 48");
   expect(file_of("not json", 0), "its header is not a JSON object");
   expect(file_of(R"({"a":{"dtype":"F8","shape":[1],"data_offsets":[0,1]}})", 1), "a has the unknown dtype \"F8\"");
-  expect(file_of(R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[0,4]}})", 4), "a has");
+  expect(file_of(R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[0,4]}})", 8), "a has 4 bytes, expected 8");
   expect(file_of(R"({"a":{"dtype":"F32","shape":[-1],"data_offsets":[0,4]}})", 4), "a has a shape that does not fit");
   expect(file_of(R"({"a":{"dtype":"F32","shape":[4611686018427387904,4],"data_offsets":[0,4]}})", 4), "a has a shape that does not fit");
   expect(file_of(R"({"a":{"dtype":"F32","shape":[1],"data_offsets":[8,4]}})", 8), "a ends at byte 4 of 8");
-  expect(file_of(R"({"a":{"dtype":"F32"}})", 4), "its entry a is");
+  expect(file_of(R"({"a":{"dtype":"F32"}})", 4), "its entry a is malformed: ");
 }
 
-TEST_CASE("a tensor of another name, type or shape is refused") {
+TEST_CASE("a tensor with another name, type or shape is rejected") {
   const Tensors tensors = {{"a", at::zeros({3, 4})}};
   CHECK(expect_tensor("file", tensors, "a", at::kFloat, {3, 4}).equal(tensors.at("a")));
   CHECK_ERROR(expect_tensor("file", tensors, "b", at::kFloat, {3, 4}), "file has no tensor b");

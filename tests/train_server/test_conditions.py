@@ -1,103 +1,97 @@
+"""What the conditions of all models have in common; LeNet-5's own are in `lenet5/`."""
+
 import json
+from dataclasses import replace
 
-import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from safetensors.numpy import load_file
 
-from train_server.conditions import choose_frameworks, draw_order, draw_weights, learning_rates, write_conditions
-from windtunnel.datasets import DataSet
+from train_server import conditions
+from train_server.conditions import choose_frameworks, draw_declared, main, parse_fields, write_conditions
 from windtunnel.errors import WindtunnelError
 from windtunnel.files import sha256
+from windtunnel.model import find_model
 from windtunnel.run import Run
-from windtunnel.spec import Spec
 
 
-def make_spec(**fields):
-    return Spec(**{"dataset": "mnist", "mean": 0.1307, "std": 0.3081, "samples": 1000} | fields)
+@pytest.fixture
+def blobs(extension):
+    return find_model("blobs")
 
 
-def test_weights_are_lenet5s():
-    weights = draw_weights(seed=1)
-    assert sum(tensor.size for tensor in weights.values()) == 61_706
-    assert all(tensor.dtype == np.float32 for tensor in weights.values())
-    assert np.abs(weights["c3.weight"]).max() <= 1 / np.sqrt(6 * 25)
-    assert np.abs(weights["c3.weight"]).max() > 0.95 / np.sqrt(6 * 25)
+@pytest.fixture
+def noted(monkeypatch):
+    """What is told to MLflow of the run, which is not there."""
+    calls = []
+    monkeypatch.setattr(conditions, "note_lineage", lambda *arguments: calls.append(arguments))
+    return calls
 
 
-def test_weights_follow_from_the_seed_alone():
-    assert all(np.array_equal(one, other) for one, other in zip(draw_weights(3).values(), draw_weights(3).values(), strict=True))
-    assert not np.array_equal(draw_weights(3)["c1.weight"], draw_weights(4)["c1.weight"])
-
-
-@given(
-    available=st.integers(1, 300),
-    share=st.floats(0.01, 1),
-    batch_size=st.integers(1, 50),
-    epochs=st.integers(1, 4),
-    seed=st.integers(0, 2**63 - 1),
-)
-def test_an_epoch_visits_each_chosen_sample_once_at_most(available, share, batch_size, epochs, seed):
-    samples = max(1, int(available * share))
-    batch_size = min(batch_size, samples)
-    spec = make_spec(samples=samples, batch_size=batch_size, epochs=epochs, seed=seed)
-    order = draw_order(spec, available)
-    assert order.shape == (epochs, samples // batch_size, batch_size)
-    assert order.dtype == np.int32
-    for epoch in order:
-        assert len(np.unique(epoch)) == epoch.size
-    assert 0 <= order.min() <= order.max() < available
-    assert len(np.unique(order)) <= samples
-
-
-def test_epochs_differ_and_the_chosen_samples_stay():
-    order = draw_order(make_spec(samples=128, batch_size=64, epochs=2), available=1000)
-    assert not np.array_equal(order[0], order[1])
-    assert np.array_equal(np.sort(order[0], axis=None), np.sort(order[1], axis=None))
-
-
-def test_a_constant_schedule_is_constant():
-    assert np.array_equal(learning_rates(make_spec(schedule="constant", epochs=2)), np.full(30, 0.01))
-
-
-def test_a_cosine_schedule_warms_up_over_a_tenth_and_falls_to_zero():
-    rates = learning_rates(make_spec(samples=6400, epochs=2))
-    assert len(rates) == 200
-    assert np.allclose(rates[:20], 0.01 * np.arange(1, 21) / 20)
-    assert rates[20] == pytest.approx(0.01)
-    assert rates[110] == pytest.approx(0.005)
-    assert (np.diff(rates[20:]) < 0).all()
-    assert 0 < rates[-1] < 1e-6
-
-
-@pytest.mark.parametrize("steps", [1, 2, 9])
-def test_a_schedule_of_few_steps_trains(steps):
-    rates = learning_rates(make_spec(samples=64 * steps, epochs=1))
-    assert len(rates) == steps
-    assert np.isfinite(rates).all()
-    assert rates.max() == pytest.approx(0.01)
-
-
-def test_conditions_name_what_they_hold_and_are_the_same_bytes_each_time(tmp_path):
-    data = DataSet("mnist", tmp_path, 0.1307, 0.3081, {"train-images-idx3-ubyte": "0" * 64})
-    run = Run(tmp_path / "run")
-    (tmp_path / "run").mkdir()
-    write_conditions(make_spec(), data, 1000, run)
-    first = {file.name: sha256(file) for file in run.conditions.iterdir()}
-    write_conditions(make_spec(), data, 1000, run)
-    assert {file.name: sha256(file) for file in run.conditions.iterdir()} == first
-    content = json.loads((run.conditions / "conditions.json").read_text())
-    assert content["files"] == {
-        "spec.json": sha256(run.spec_file),
-        "weights.safetensors": first["weights.safetensors"],
-        "schedule.safetensors": first["schedule.safetensors"],
-    }
-    assert content["dataset"] == data.lineage()
-    assert load_file(run.conditions / "schedule.safetensors")["order"].shape == (5, 15, 64)
+def draw(model, run, **chosen):
+    data = model.load(model.data)("auto")
+    return write_conditions(run, data, lambda directory: draw_declared(model, data, chosen, directory))
 
 
 def test_frameworks_are_those_named():
-    assert choose_frameworks("tensorflow,libtorch") == ("libtorch", "tensorflow")
-    with pytest.raises(WindtunnelError, match="framework 'jax' is unknown: choose of libtorch, pytorch, tensorflow"):
-        choose_frameworks("pytorch,jax")
+    lenet5 = find_model("lenet5")
+    assert choose_frameworks(lenet5, "tensorflow,libtorch") == ("libtorch", "tensorflow")
+    assert choose_frameworks(lenet5, "") == ("libtorch", "pytorch", "tensorflow")
+    with pytest.raises(WindtunnelError, match="framework 'jax' is unknown: choose from libtorch, pytorch, tensorflow, native"):
+        choose_frameworks(lenet5, "pytorch,jax")
+
+
+def test_fields_are_json_or_text():
+    given = ["epochs=2", "rate=1e-3", "schedule=cosine", 'name="3"', "path=a=b", "words=[1, 2]", "samples=null", "tune=false"]
+    assert parse_fields(given) == {
+        **{"epochs": 2, "rate": 0.001, "schedule": "cosine", "name": "3", "path": "a=b", "words": [1, 2]},
+        "tune": False,  # and `samples` is not chosen
+    }
+    with pytest.raises(WindtunnelError, match="--param epochs: found no '=', expected name=value"):
+        parse_fields(["epochs"])
+
+
+def test_a_model_without_conditions_of_its_own_shares_its_spec(blobs, tmp_path, noted, capsys):
+    main(tmp_path / "run", "blobs", "blobs", "manual__1", "numpy", "auto", ["epochs=1", "blobs=7"])
+    here = Run(tmp_path / "run")
+    spec = here.spec()
+    assert spec == blobs.spec(dataset="drawn", samples=320, epochs=1, blobs=7)
+    content = json.loads((here.conditions / "conditions.json").read_text())
+    data = blobs.load(blobs.data)("drawn")
+    assert content == {"files": {"spec.json": sha256(here.spec_file)}, "dataset": data.lineage()}
+    assert noted == [(here, "blobs", "manual__1", ("numpy",), data.fingerprint)]
+    assert capsys.readouterr().out.splitlines() == [
+        "auto: blobs are drawn",
+        f"drawn, fingerprint {data.fingerprint[:12]}: 320 training samples",
+        "1 epochs of 5 steps, batch 64, threads 1, seed 1",
+    ]
+    with pytest.raises(WindtunnelError, match="samples is 321, expected at most 320, the training samples of drawn, or all"):
+        draw(blobs, Run(tmp_path / "other"), samples=321)
+
+
+def test_what_a_model_declares_as_its_conditions_is_shared(blobs, tmp_path):
+    run, other = Run(tmp_path / "run"), replace(blobs, conditions="extension:conditions")
+    assert draw(other, run, blobs=2) == blobs.spec(dataset="drawn", samples=320, blobs=2)
+    content = json.loads((run.conditions / "conditions.json").read_text())
+    assert content["files"] == {"spec.json": sha256(run.spec_file), "order.txt": sha256(run.conditions / "order.txt")}
+    with pytest.raises(WindtunnelError, match=r"the spec is invalid: blobs: Input should be a valid integer.*found 'many'"):
+        draw(other, Run(tmp_path / "other"), blobs="many")
+    assert list((tmp_path / "other").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("conditions", "says"),
+    [
+        ("extension:nothing", "extension:nothing, which blobs declares, cannot be loaded .*Repair the package"),
+        ("no_such_module:draw", "no_such_module:draw, which blobs declares, cannot be loaded"),
+        ("builtins:print", "builtins:print returned no spec of blobs: found NoneType, expected BlobSpec. Repair the package"),
+    ],
+)
+def test_wrong_conditions_name_the_declaration(blobs, tmp_path, conditions, says):
+    with pytest.raises(WindtunnelError, match=says):
+        draw(replace(blobs, conditions=conditions), Run(tmp_path / "run"))
+
+
+def test_data_without_a_part_to_train_on_is_refused(blobs, tmp_path, monkeypatch):
+    data = blobs.load(blobs.data)("auto")
+    monkeypatch.setattr(data, "counts", lambda: {"all": 3}, raising=False)
+    with pytest.raises(WindtunnelError, match="data set drawn has no part named train: found all"):
+        draw_declared(blobs, data, {}, tmp_path)

@@ -1,1 +1,1 @@
-"""LeNet-5 (LeCun et al., 1998), one trainer a framework."""
+"""LeNet-5 (LeCun et al., 1998): one trainer per framework."""

@@ -1,28 +1,30 @@
-"""What happens to clips on their way from mouth to microphone, drawn anew each time a clip is trained on."""
+"""Augment clips with random variations of speaking, room and microphone, drawn anew for each training step."""
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from windtunnel.clips import CLIP_SAMPLES, SAMPLE_RATE
+from windtunnel.data.clips import CLIP_SAMPLES, SAMPLE_RATE
 
 SHIFT = 4000  # samples: 0.25 s
-SPEED = 0.15  # faster or slower, and higher or lower, by up to this part
-NOISY, CLIPPED, TELEPHONED, TILTED = 0.7, 0.3, 0.4, 0.5  # of the clips
-TELEPHONE = ((100.0, 400.0), (3000.0, 4000.0))  # Hz: between which the lowest and the highest lie that a bad line lets through
-PIECE = (0.2, 0.45)  # of a word: how much of it is no word yet
-_WINDOW, _HOP = 1600, 400  # samples: what a word's place in its clip is told by
-_AUDIBLE = 0.05  # of the power of its loudest window
+SPEED = 0.15  # maximum change of speed, and with it of pitch
+NOISY, CLIPPED, TELEPHONED, TILTED = 0.7, 0.3, 0.4, 0.5  # fractions of the clips
+TELEPHONE = ((100.0, 400.0), (3000.0, 4000.0))  # Hz: ranges of the lower and the upper limit of a telephone line's band
+PIECE = (0.2, 0.45)  # fraction of a word that is too short to be the word
+_WINDOW, _HOP = 1600, 400  # samples: windows to locate a word in its clip
+_AUDIBLE = 0.05  # fraction of the power of the loudest window
 
 
 def augment(clips: Tensor, generator: torch.Generator) -> Tensor:
-    """Clips (N,16000) → the same words earlier or later, faster or slower, in noise, over a bad line, and clipped: (N,16000)."""
+    """Augment clips (N,16000): shift, change the speed, add noise, filter and clip. Returns (N,16000)."""
     return _clip(_filter(_add_noise(_stretch(clips, generator), generator), generator), generator)
 
 
 def made_unknown(clips: Tensor, generator: torch.Generator) -> Tensor:
-    """Clips (N,16000) → what is no command, made of them (N,16000): words backwards, the end of one before the start of another, the first
-    or the last part of a word, noise; a quarter each."""
+    """Make clips without a command (N,16000) from commands (N,16000).
+
+    A quarter each: reversed words, the end of one clip before the start of another, the first or last part of a word, noise.
+    """
     kind = torch.arange(len(clips)) % 4
     half = CLIP_SAMPLES // 2
     swapped = torch.cat([clips[:, half:], clips.roll(1, 0)[:, :half]], 1)
@@ -31,7 +33,7 @@ def made_unknown(clips: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def pieces(clips: Tensor, generator: torch.Generator) -> Tensor:
-    """Clips (N,16000) with the beginning or the end of their words alone, and silence (N,16000)."""
+    """Keep only the beginning or the end of the word in each clip (N,16000); the rest becomes silence."""
     power = F.avg_pool1d(clips.square()[:, None], _WINDOW, _HOP, _WINDOW // 2)[:, 0]
     audible = power >= _AUDIBLE * power.amax(1, keepdim=True)
     windows = torch.arange(power.shape[1])
@@ -44,7 +46,7 @@ def pieces(clips: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def mask(features: Tensor, generator: torch.Generator) -> Tensor:
-    """Features (N,M,T) with a stripe of each axis, up to a fifth wide, at their mean (SpecAugment, Park et al., arXiv 1904.08779)."""
+    """Set a stripe of each axis of features (N,M,T), up to a fifth wide, to their mean (SpecAugment, Park et al., arXiv 1904.08779)."""
     mean = features.mean((1, 2), keepdim=True)
     for axis in (1, 2):
         size = features.shape[axis]
@@ -61,7 +63,7 @@ def _uniform(count: int, low: float, high: float, generator: torch.Generator) ->
 
 
 def _stretch(clips: Tensor, generator: torch.Generator) -> Tensor:
-    """Shift and speed, by linear interpolation; what comes in from outside is silence."""
+    """Shift clips and change their speed, by linear interpolation; the space outside a clip is silence."""
     count = len(clips)
     middle = CLIP_SAMPLES / 2
     speed, shift = _uniform(count, 1 - SPEED, 1 + SPEED, generator), _uniform(count, -SHIFT, SHIFT, generator)
@@ -73,7 +75,7 @@ def _stretch(clips: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def _noise(count: int, generator: torch.Generator) -> Tensor:
-    """Noise (N,16000) of mean square 1, from white to beyond brown."""
+    """Draw noise (N,16000) with mean square 1, its colour between white and slightly beyond brown."""
     spectrum = torch.fft.rfft(torch.randn(count, CLIP_SAMPLES, generator=generator))
     slope = _uniform(count, -0.2, 1.2, generator)
     noise = torch.fft.irfft(spectrum * torch.arange(spectrum.shape[1]).clamp(min=1) ** -slope, CLIP_SAMPLES)
@@ -81,14 +83,14 @@ def _noise(count: int, generator: torch.Generator) -> Tensor:
 
 
 def _add_noise(clips: Tensor, generator: torch.Generator) -> Tensor:
-    """Most clips get noise, 0 to 30 dB below them."""
+    """Add noise to most clips, 0 to 30 dB below their level."""
     count = len(clips)
     level = clips.square().mean(1, keepdim=True).sqrt() * 10 ** (-_uniform(count, 0, 30, generator) / 20)
     return clips + _noise(count, generator) * level * (_uniform(count, 0, 1, generator) < NOISY)
 
 
 def _filter(clips: Tensor, generator: torch.Generator) -> Tensor:
-    """Some clips come over a line as a telephone's, and some through a microphone that likes low or high tones better."""
+    """Limit some clips to a telephone line's band, and tilt the spectrum of some as a microphone does."""
     count, hertz = len(clips), torch.fft.rfftfreq(CLIP_SAMPLES, 1 / SAMPLE_RATE)
     low, high = (_uniform(count, *limits, generator) for limits in TELEPHONE)
     line = torch.sigmoid((hertz - low) / 30) * torch.sigmoid((high - hertz) / 60)
@@ -99,7 +101,7 @@ def _filter(clips: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def _clip(clips: Tensor, generator: torch.Generator) -> Tensor:
-    """Some clips are cut off at a part of their peak, as by a microphone that is shouted into."""
+    """Clip some clips at a fraction of their peak, as an overdriven microphone does."""
     count = len(clips)
     limit = clips.abs().amax(1, keepdim=True) * _uniform(count, 0.1, 1, generator)
     cut = _uniform(count, 0, 1, generator) < CLIPPED

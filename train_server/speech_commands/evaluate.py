@@ -1,4 +1,4 @@
-"""Hold the versions of a run against each other on the test speakers, whom none has heard: before, after, and the tutorial's network.
+"""Compare the versions of a run on the test speakers, who are in no training set: before, after, and the tutorial's network.
 
 python -m train_server.speech_commands.evaluate --run DIR
 """
@@ -15,24 +15,25 @@ from mlflow.entities import Metric
 from rich.table import Table
 
 from train_server.speech_commands.augmentation import pieces
-from windtunnel.clips import CLIP_SAMPLES, SAMPLE_RATE, as_audio
+from train_server.speech_commands.model import PYTORCH
+from windtunnel.data.clips import CLIP_SAMPLES, SAMPLE_RATE, as_audio
+from windtunnel.data.other_words import Others, locate_others
+from windtunnel.data.recordings import locate_recordings
 from windtunnel.files import write_atomically, write_json
-from windtunnel.others import Others, locate_others
-from windtunnel.program import run_program
-from windtunnel.recordings import locate_recordings
+from windtunnel.platform.program import run_program
+from windtunnel.recognizer import read_recognizer
 from windtunnel.run import Run
 from windtunnel.settings import load_settings
-from windtunnel.speech import read_recognizer
 from windtunnel.tables import render
 from windtunnel.tracking import client, reachable
 
 BATCH = 256
-BAND = (300.0, 3400.0)  # Hz: what a telephone lets through
+BAND = (300.0, 3400.0)  # Hz: the band of a telephone line
 MOVED = SAMPLE_RATE // 5  # samples
 
 
 def telephone(audio: np.ndarray) -> np.ndarray:
-    """What a telephone lets through of clips, float32 (N,16000)."""
+    """Limit clips, float32 (N,16000), to the band of a telephone line."""
     spectrum, hertz = np.fft.rfft(audio), np.fft.rfftfreq(CLIP_SAMPLES, 1 / SAMPLE_RATE)
     return np.fft.irfft(spectrum * ((hertz >= BAND[0]) & (hertz <= BAND[1])), CLIP_SAMPLES).astype(np.float32)
 
@@ -45,11 +46,11 @@ CONDITIONS: Mapping[str, Callable[[np.ndarray], np.ndarray]] = {
     "0.2 s earlier": lambda audio: np.pad(audio[:, MOVED:], ((0, 0), (0, MOVED))),
     "0.2 s later": lambda audio: np.pad(audio[:, :-MOVED], ((0, 0), (MOVED, 0))),
 }
-"""What may become of clips, float32 (N,16000) in -1..1. What is louder than full scale is cut off, as a microphone would."""
+"""The test conditions: functions that change clips, float32 (N,16000) in -1..1. Values beyond full scale are clipped."""
 
 
 def other_sounds(clips: np.ndarray, others: Others) -> dict[str, np.ndarray]:
-    """What is no command, by its kind: other words, and what is made of commands, each float32 (N,16000) in -1..1.
+    """Return sounds without a command by kind: other words, and sounds made from commands, each float32 (N,16000) in -1..1.
 
     Args:
         clips: the commands, int16 (N,16000).
@@ -66,7 +67,7 @@ def other_sounds(clips: np.ndarray, others: Others) -> dict[str, np.ndarray]:
 
 
 def listener(version: Path) -> Callable[[np.ndarray], np.ndarray]:
-    """The version in a directory: clips, float32 (N,16000) in -1..1 → the probability of each word, float32 (N,K)."""
+    """Load the version in a directory as a function: clips, float32 (N,16000) in -1..1 → probabilities of the words, float32 (N,K)."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     session = onnxruntime.InferenceSession(version / "model.onnx", options, providers=["CPUExecutionProvider"])
@@ -79,19 +80,18 @@ def listener(version: Path) -> Callable[[np.ndarray], np.ndarray]:
 
 
 def evaluate(version: Path, clips: np.ndarray, labels: np.ndarray, sounds: Mapping[str, np.ndarray]) -> dict[str, Any]:
-    """What a version is worth to people whom it has not heard.
+    """Evaluate a version on test speakers.
 
     Args:
-        version: its directory.
+        version: the version's directory.
         clips: commands, int16 (N,16000).
-        labels: their words, uint8 (N).
-        sounds: what is no command, by its kind, as `other_sounds` gives it.
+        labels: the words of the commands, uint8 (N).
+        sounds: sounds without a command, by kind, as returned by `other_sounds`.
 
     Returns:
-        Shares are 0..1. `accuracy` by condition, `recall` by word, `confusion` counts (K,K), a row a word that was said. `points`, one for
-        each operating point and the version's own: `reject_below`; `lost`, the share of right answers that are rejected; and `rejected`,
-        the share of what is no command, by its kind. `calibration`, the mean difference between the probability of the likeliest word and
-        the share of the clips in which it was said, in tenths of equal size, over as many commands as other sounds.
+        All fractions are 0..1. `accuracy` by condition; `recall` by word; `confusion`, counts (K,K), a row for each spoken word. `points`,
+        one for each operating point and the released one: `reject_below`; `lost`, the fraction of the correct answers that are rejected;
+        `rejected`, the fraction of the sounds without a command that are rejected, by kind. `calibration`, the expected calibration error.
     """
     audio, hear = as_audio(clips), listener(version)
     answers = {name: hear(change(audio)) for name, change in CONDITIONS.items()}
@@ -120,12 +120,15 @@ def evaluate(version: Path, clips: np.ndarray, labels: np.ndarray, sounds: Mappi
 
 
 def calibration(sure: np.ndarray, right: np.ndarray, unsure: np.ndarray) -> float:
-    """The expected calibration error (Guo et al., arXiv 1706.04599), in ten parts of equal weight.
+    """Compute the expected calibration error (Guo et al., arXiv 1706.04599) with ten bins of equal weight.
+
+    It is the mean difference between the highest probability and the fraction of correct answers. Commands and other sounds have equal
+    total weight.
 
     Args:
-        sure: the highest probability in each command (N).
-        right: whether it was that of the word, bool (N).
-        unsure: the highest probability in each of the other sounds (M).
+        sure: the highest probability for each command (N).
+        right: whether the word with this probability is correct, bool (N).
+        unsure: the highest probability for each of the other sounds (M).
     """
     probability, true = np.concatenate([sure, unsure]), np.concatenate([right, np.zeros(len(unsure), bool)])
     weight = np.concatenate([np.full(len(sure), 0.5 / len(sure)), np.full(len(unsure), 0.5 / len(unsure))])
@@ -136,16 +139,16 @@ def calibration(sure: np.ndarray, right: np.ndarray, unsure: np.ndarray) -> floa
 
 
 def own_point(found: dict[str, Any]) -> dict[str, Any]:
-    """Of what `evaluate` returns, the point that the version is released with."""
+    """Return the operating point that a version is released with, from the result of `evaluate`."""
     return next(point for point in found["points"] if point["reject_below"] == found["reject_below"])
 
 
 def tabulate(result: dict[str, Any]) -> tuple[Table, Table]:
-    """The versions for people, side by side: what they hear, and what they reject."""
-    heard = Table("version", title=f"{result['clips']} clips of {result['speakers']} test speakers of {result['dataset']}: heard right")
+    """Return a table of the accuracies of all versions and a table of their rejections."""
+    heard = Table("version", title=f"{result['clips']} clips of {result['speakers']} test speakers of {result['dataset']}: accuracy")
     for heading in (*result["conditions"], "weakest word"):
         heard.add_column(heading, justify="right")
-    rejected = Table("version", title="rejected: commands heard right, and what is no command")
+    rejected = Table("version", title="rejected: correctly recognised commands, and sounds without a command")
     for heading in ("below", "commands", *result["sounds"]):
         rejected.add_column(heading, justify="right")
     for found in result["versions"]:
@@ -161,12 +164,13 @@ def tabulate(result: dict[str, Any]) -> tuple[Table, Table]:
 
 
 def main(run: Annotated[Path, typer.Option(help="The run's directory.")]) -> None:
-    """Write the evaluation of a run, as JSON and text, and track it in MLflow."""
+    """Write the evaluation of a run as JSON and text, and log it in MLflow."""
     here = Run(run)
-    recordings = locate_recordings(here.any_spec().dataset, print)
+    recordings = locate_recordings(here.spec().dataset, print)
     clips, labels = recordings.split("test")
     sounds = other_sounds(clips, locate_others(recordings.words, print))
-    directories = {"tutorial's network": here.baseline, "before (champion)": here.champion, "after (challenger)": here.version("pytorch")}
+    version = here.version(PYTORCH.name)
+    directories = {"tutorial's network": here.baseline, "before (champion)": here.champion, "after (challenger)": version}
     result: dict[str, Any] = {
         "dataset": recordings.name,
         "clips": len(clips),
@@ -188,7 +192,7 @@ def main(run: Annotated[Path, typer.Option(help="The run's directory.")]) -> Non
     settings = load_settings()
     with reachable(settings):
         metrics = [Metric(name, value, 0, 0) for name, value in figures.items()]
-        client(settings).log_batch(here.tracked("pytorch").read_text(), metrics=metrics)
+        client(settings).log_batch(here.tracked(PYTORCH.name).read_text(), metrics=metrics)
 
 
 if __name__ == "__main__":

@@ -1,24 +1,24 @@
-"""Log-mel features as layers, so that they are part of what is exported: what is heard in training is heard in serving."""
+"""Log-mel features as layers, so that they are part of the exported model and are the same in training and serving."""
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from windtunnel.clips import SAMPLE_RATE
+from windtunnel.data.clips import SAMPLE_RATE
 
-HOP = 200  # samples, 12.5 ms: a frame is two of them
-POINTS = 2 * HOP  # of its Fourier transform
+HOP = 200  # samples, 12.5 ms; a frame is two hops
+POINTS = 2 * HOP  # of a frame's Fourier transform
 MELS = 40
 LOWEST, HIGHEST = 20.0, 7600.0  # Hz
-FLOOR = 0.01  # of a frame's energy, in a clip whose mean square is 1
-DENSE, SPARSE = 2000.0, 4000.0  # Hz: every bin counts below the first, every second up to the other, and every fourth above
-QUIETEST = 1e-16  # mean square: what is quieter is digital silence, and stays quiet
+FLOOR = 0.01  # of a frame's energy, in a clip with mean square 1
+DENSE, SPARSE = 2000.0, 4000.0  # Hz: every bin is used below DENSE, every second up to SPARSE, and every fourth above
+QUIETEST = 1e-16  # mean square: quieter clips are digital silence and are not amplified
 
 
 def mel_filters() -> np.ndarray:
-    """Triangular filters, float64 (MELS, POINTS // 2 + 1), evenly spaced in mel = 2595 log10(1 + Hz / 700) (O'Shaughnessy, 1987).
+    """Return triangular filters, float64 (MELS, POINTS // 2 + 1), evenly spaced in mel = 2595 log10(1 + Hz / 700) (O'Shaughnessy, 1987).
 
-    High ones are wide: there every second or fourth bin stands for its neighbours, which are 0, and need not be computed.
+    The high filters are wide, so every second or fourth bin represents its neighbours; their weights are 0, and they are not computed.
     """
     low, high = (2595 * np.log10(1 + hertz / 700) for hertz in (LOWEST, HIGHEST))
     edges = 700 * (10 ** (np.linspace(low, high, MELS + 2) / 2595) - 1)
@@ -31,16 +31,17 @@ def mel_filters() -> np.ndarray:
 
 
 def waves(bins: np.ndarray, samples: int) -> np.ndarray:
-    """Cosines and sines of a transform of POINTS in its first so many samples, float64 (samples, 2 * bins)."""
+    """Return the cosines and sines of a Fourier transform of POINTS for its first `samples` samples, float64 (samples, 2 * bins)."""
     angle = 2 * np.pi * np.outer(np.arange(samples), bins) / POINTS
     return np.concatenate([np.cos(angle), np.sin(angle)], axis=1)
 
 
 class LogMel(nn.Module):
-    """Clips (N,16000), of any level, → log-mel energies (N,40,79), about -1 to 2: as loud as if all clips had the same mean square.
+    """Clips (N,16000), of any level → log-mel energies (N,40,79), about -1 to 2. The level of each clip is normalised.
 
-    The Fourier transform is decimated in frequency (Gentleman and Sande, 1966): to the even bins, what is half a frame apart adds up, and
-    to the odd ones its difference; to every fourth again what is a quarter apart. So most products are of a half or a quarter of a frame.
+    The Fourier transform is decimated in frequency (Gentleman and Sande, 1966): the even bins depend on the sum of the frame's halves, the
+    odd bins on their difference. The even bins are split again in the same way. So the matrix products have half or a quarter of a frame's
+    length.
     """
 
     early: Tensor
@@ -65,7 +66,7 @@ class LogMel(nn.Module):
         self.register_buffer(name, torch.tensor(values, dtype=torch.float32), persistent=False)
 
     def forward(self, audio: Tensor) -> Tensor:
-        """Spectrum, mel, level, logarithm."""
+        """Compute the power spectrum, apply the mel filters, normalise the level and take the logarithm."""
         blocks = audio.unflatten(1, (-1, HOP))
         blocks = blocks - _mean(blocks)
         early, late = blocks[:, :-1] * self.early, blocks[:, 1:] * self.late  # the halves of each frame
@@ -76,10 +77,10 @@ class LogMel(nn.Module):
         return (power / level + FLOOR).log().transpose(1, 2) / 4
 
     def _energy(self, bins: str, samples: Tensor) -> Tensor:
-        """What the filters hear in some bins."""
+        """Compute the energy that each filter gets from a group of bins: odd, second or fourth."""
         return (samples @ self.get_buffer(f"{bins}_waves")).square() @ self.get_buffer(f"{bins}_filters")
 
 
 def _mean(blocks: Tensor) -> Tensor:
-    """Of clips in blocks (N,B,S): (N,1,1). ONNX Runtime adds one number after the other: 16,000 in one go cost it two digits."""
+    """Compute the mean (N,1,1) of clips in blocks (N,B,S), in two steps: ONNX Runtime's sequential sum of 16,000 terms loses two digits."""
     return blocks.mean(2, keepdim=True).mean(1, keepdim=True)

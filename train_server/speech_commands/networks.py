@@ -1,4 +1,4 @@
-"""The networks: clips in, logits of the words out."""
+"""The networks, which compute the logits of the words from clips."""
 
 import numpy as np
 import torch
@@ -13,7 +13,7 @@ def _layer(inputs: int, outputs: int, kernel: int | tuple[int, int], **options: 
 
 
 class Residual(nn.Module):
-    """A depthwise separable convolution beside which its input goes on as it is (He et al., arXiv 1512.03385)."""
+    """A depthwise separable convolution with a residual connection (He et al., arXiv 1512.03385)."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -21,15 +21,15 @@ class Residual(nn.Module):
         self.layers = nn.Sequential(*depthwise, *pointwise)
 
     def forward(self, features: Tensor) -> Tensor:
-        """Of the same shape."""
+        """Return features of the same shape."""
         return F.relu(features + self.layers(features))
 
 
 class DSResNet(nn.Sequential):
-    """Log-mel features (N,40,79) → logits (N,K+1), the last one for no command, by depthwise separable convolutions with shortcuts.
+    """Depthwise separable convolutions with residual connections: log-mel features (N,40,79) → logits (N,K+1), the last for no command.
 
-    After DS-CNN of Zhang et al., "Hello Edge: Keyword Spotting on Microcontrollers" (arXiv 1711.07128). Most of its work is on maps of 5
-    by 20, where a channel is cheap.
+    Based on DS-CNN of Zhang et al., "Hello Edge: Keyword Spotting on Microcontrollers" (arXiv 1711.07128). Most of the work is on maps of
+    5 by 20, where a channel is cheap.
     """
 
     def __init__(self, classes: int) -> None:
@@ -44,13 +44,13 @@ class DSResNet(nn.Sequential):
 
 
 def resizing(inputs: int, outputs: int) -> Tensor:
-    """The matrix that resizes by linear interpolation between the middles of pixels: float32 (outputs, inputs)."""
+    """Return the matrix, float32 (outputs, inputs), that resizes by linear interpolation between the centres of pixels."""
     place = (torch.arange(outputs) + 0.5) * inputs / outputs - 0.5
     return (1 - (place[:, None] - torch.arange(inputs)).abs()).clamp(min=0)
 
 
 class Spectrogram(nn.Module):
-    """Clips (N,16000) → magnitudes of their short-time Fourier transform, resized: (N,1,32,32)."""
+    """Clips (N,16000) → magnitudes of their short-time Fourier transform, resized to (N,1,32,32)."""
 
     kernels: Tensor
     rows: Tensor
@@ -65,14 +65,14 @@ class Spectrogram(nn.Module):
         self.register_buffer("columns", resizing(129, 32), persistent=False)
 
     def forward(self, audio: Tensor) -> Tensor:
-        """255 samples every 128, padded to 256."""
+        """Transform windows of 255 samples every 128 samples, padded to 256."""
         real, imaginary = F.conv1d(audio.unsqueeze(1), self.kernels, stride=128).square().chunk(2, dim=1)
         magnitude = (real + imaginary + 1e-12).sqrt()
         return (self.columns @ magnitude @ self.rows.T).transpose(1, 2).unsqueeze(1)
 
 
 class Tutorial(nn.Sequential):
-    """Spectrograms (N,1,32,32) → logits (N,K): the network of TensorFlow's tutorial.
+    """The network of TensorFlow's tutorial: spectrograms (N,1,32,32) → logits (N,K).
 
     https://www.tensorflow.org/tutorials/audio/simple_audio
     """
@@ -86,15 +86,15 @@ class Tutorial(nn.Sequential):
 
 
 NETWORKS = {"ds_resnet": (LogMel, DSResNet), "tutorial": (Spectrogram, Tutorial)}
-"""Features and classifier of each network; the classifier is made for K words."""
+"""The features and the classifier of each network; the classifier's argument is the number of words."""
 
 
 class Served(nn.Module):
-    """What is exported. `audio`, float32 (N,16000) in -1..1 → `logits` and `probabilities` of the K words (N,K).
+    """The exported model: `audio`, float32 (N,16000) in -1..1 → `logits` and `probabilities` of the K words (N,K).
 
-    Probabilities are calibrated, see `train_server.speech_commands.calibration`: they are those of a softmax of the classifier's logits
-    times `scale`, of which the one for no command, if it has one, is raised by `offset`. What a row lacks to 1 is the probability that no
-    command was said.
+    The probabilities are calibrated (`train_server.speech_commands.calibration`): they are the softmax of the classifier's logits times
+    `scale`; `offset` is added to the logit of no command, if the classifier has one. The probability of no command is 1 minus the sum of a
+    row.
     """
 
     scale: Tensor
@@ -107,11 +107,11 @@ class Served(nn.Module):
         self.register_buffer("offset", torch.zeros(()))
 
     def forward(self, audio: Tensor) -> tuple[Tensor, Tensor]:
-        """Features, classes."""
+        """Compute the features, then logits and probabilities."""
         logits = self.classifier(self.features(audio))
         return logits[:, : self.words], self.probabilities(logits)
 
     def probabilities(self, logits: Tensor) -> Tensor:
-        """Of the words (N,K), by all that the classifier gives."""
+        """Compute the probabilities of the words (N,K) from all logits of the classifier."""
         words, rest = logits[:, : self.words] * self.scale, logits[:, self.words :] * self.scale + self.offset
         return torch.softmax(torch.cat([words, rest], 1), 1)[:, : self.words]

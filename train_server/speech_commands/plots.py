@@ -1,4 +1,4 @@
-"""The plots of a run of `speech_commands`, for its report, and of the clips themselves, for the notebook."""
+"""The plots of a run of `speech_commands` for its report, and plots of clips for the notebook."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -11,18 +11,18 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from train_server.plots import COLOURS, OTHER, Plot
-from windtunnel.clips import CLIP_SAMPLES, FULL_SCALE, SAMPLE_RATE
+from train_server.reporting.plots import BLUE, GREEN, VERMILION, Plot
+from windtunnel.data.clips import CLIP_SAMPLES, FULL_SCALE, SAMPLE_RATE
 
-KINDS = (COLOURS["libtorch"], COLOURS["pytorch"], "#999999")  # of clips: heard right, heard wrong, no command
-SHADES = ("#999999", OTHER, COLOURS["libtorch"])  # of the tutorial's network, before, after
+KINDS = (BLUE, VERMILION, "#999999")  # of clips: correctly recognised, misrecognised, no command
+SHADES = ("#999999", GREEN, BLUE)  # of the tutorial's network, the version before, the version after
 
 
 def plots(evaluation: dict[str, Any], version: Path) -> list[Plot]:
-    """Accuracies side by side, what the new version confuses, and how it learned.
+    """Return the plots of all versions' accuracies, and of the new version's confusion matrix, loss and accuracy.
 
     Args:
-        evaluation: as `evaluate.main` writes it.
+        evaluation: the result that `evaluate.main` writes.
         version: the new version's directory.
     """
     versions, words = evaluation["versions"], evaluation["words"]
@@ -48,7 +48,7 @@ def plots(evaluation: dict[str, Any], version: Path) -> list[Plot]:
         axes.grid(False)
         axes.set_xticks(range(len(words)), words)
         axes.set_yticks(range(len(words)), words)
-        axes.set(xlabel="heard", ylabel="said")
+        axes.set(xlabel="recognised word", ylabel="spoken word")
         for (row, column), count in np.ndenumerate(confusion):
             if count:
                 colour = "white" if shares[row, column] > 0.5 else "black"
@@ -68,24 +68,25 @@ def plots(evaluation: dict[str, Any], version: Path) -> list[Plot]:
         axes.set_ylabel("test accuracy")
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.0%}"))
 
-    by_condition = "Of the same clips, as recorded and as they may come; higher is better."
-    by_word = "Clips by the word that was said, a row each, and the one that was heard."
+    by_condition = "Accuracy on the same clips, as recorded and under changed conditions; higher is better."
+    by_word = "Number of clips by the spoken word (rows) and the recognised word (columns)."
     by_epoch = (
-        "Mean cross-entropy of each epoch. Clips are varied, mixed in pairs and joined by what is no command: it cannot come near zero."
+        "Mean cross-entropy of each epoch. The clips are augmented, mixed in pairs, and include sounds without a command, so the loss does "
+        "not approach zero."
     )
     return [
         Plot("accuracies", "Accuracy by condition", by_condition, accuracies),
-        Plot("confused", "What the new version confuses", by_word, confused),
+        Plot("confused", "Confusion matrix of the new version", by_word, confused),
         Plot("loss", "Training loss by epoch", by_epoch, loss),
-        Plot("learned", "Test accuracy by epoch", "Of the moving average of the weights, which is what is exported.", learned),
+        Plot("learned", "Test accuracy by epoch", "Accuracy of the moving average of the weights, which is exported.", learned),
     ]
 
 
 def certainty(best: Mapping[str, np.ndarray], limit: float) -> Plot:
-    """How sure a version is of what it hears.
+    """Return a histogram of the highest probabilities by kind of clip.
 
     Args:
-        best: the highest probability, 0..1, of each clip (N), by what the clips are; three kinds at most.
+        best: the highest probability, 0..1, of each clip (N), by kind; at most three kinds.
         limit: the probability below which a clip is rejected.
     """
 
@@ -94,22 +95,22 @@ def certainty(best: Mapping[str, np.ndarray], limit: float) -> Plot:
         axes.hist(list(best.values()), bins=20, range=(0, 1), weights=shares, label=list(best), color=KINDS[: len(best)])
         axes.axvline(limit, color="black", linestyle="--", linewidth=1)
         axes.annotate("rejected ", (limit, 0.97), xycoords=("data", "axes fraction"), ha="right", va="top", fontsize=9)
-        axes.set(xlabel="probability of the likeliest word", ylabel="share of the clips", xlim=(0, 1))
+        axes.set(xlabel="probability of the most probable word", ylabel="fraction of the clips", xlim=(0, 1))
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.0%}"))
         axes.legend(ncols=len(best), loc="lower center", bbox_to_anchor=(0.5, 1), fontsize=9)
 
-    caption = f"Clips by the probability of the word they are taken for; what is left of {limit:.2f} is taken for no command."
-    return Plot("certainty", "How sure it is", caption, draw)
+    caption = f"Clips by the probability of their most probable word; clips below {limit:.2f} are rejected."
+    return Plot("certainty", "Highest probability", caption, draw)
 
 
 def draw_clips(figure: Figure, clips: np.ndarray, features: np.ndarray, titles: Sequence[str]) -> None:
-    """Clips beside each other: the waveform of each, and below it what the network is given of it.
+    """Draw clips next to each other: the waveform of each, and its features below.
 
     Args:
-        figure: an empty one.
+        figure: an empty figure.
         clips: int16 (N,16000).
-        features: log-mel energies (N,M,T).
-        titles: of the clips (N).
+        features: log-mel energies (N,M,T), the network's input.
+        titles: the titles of the clips (N).
     """
     waveforms, spectrograms = figure.subplots(2, len(clips), sharex=True, sharey="row", squeeze=False, height_ratios=(1, 2))
     for axes, clip, title in zip(waveforms, clips, titles, strict=True):

@@ -1,8 +1,8 @@
-"""The result of a run of `speech_commands`: before and after, the suggestions it used, the release.
+"""Write the report of a run of `speech_commands`: the versions before and after, the suggestions used, the release.
 
     python -m train_server.speech_commands.report --run DIR
 
-It runs last, and also after a failure: then it says what is missing, and fails.
+It runs last, also after a failure. If a part of the run is missing, it reports the missing parts and fails.
 """
 
 import json
@@ -13,52 +13,54 @@ from typing import Annotated, Any
 import typer
 from mlflow.entities import Metric
 
-from train_server.page import render
-from train_server.report import release_of
+from train_server.reporting.page import render
+from train_server.reporting.report import release_of, tell_releases
+from train_server.speech_commands.model import PYTORCH, SPEECH_COMMANDS
 from train_server.speech_commands.plots import plots
 from windtunnel.errors import WindtunnelError
 from windtunnel.files import write_atomically, write_json
 from windtunnel.manifest import read_manifest
-from windtunnel.program import run_program
+from windtunnel.platform.program import run_program
 from windtunnel.run import Run
 from windtunnel.settings import load_settings
-from windtunnel.spec import Framework
 from windtunnel.tracking import client, reachable
 
-FRAMEWORK: Framework = "pytorch"
 FEW = 10  # suggestions that the text names
 
 
 def summarise(run: Run) -> dict[str, Any]:
-    """What the run came to: `suggestions`, `evaluation`, `version` and its release, `missing` steps, `lineage`; None for what is not."""
+    """Return the result of a run: `suggestions`, `evaluation`, `version` with its release, `missing` steps, `lineage`; None if absent."""
     skipped = run.suggestions.exists() and not run.lineage_file.exists()  # there was nothing new to train with
-    registered = run.registered(FRAMEWORK)
+    registered = run.registered(PYTORCH.name)
     version = json.loads(registered.read_text()) if registered.exists() else None
     steps = {
         "the suggestions": run.suggestions,
         **({} if skipped else {"an evaluation": run.evaluation, "a registered version": registered}),
     }
     missing = [name for name, file in steps.items() if not file.exists()]
-    release = release_of(run, FRAMEWORK)
-    if version and not run.gate(FRAMEWORK).exists():
+    release = release_of(run, PYTORCH.name)
+    if version and not run.gate(PYTORCH.name).exists():
         missing.append("a release")
+    released = version and {"name": version["name"], "version": version["version"], "accuracy": version["accuracy"], **release}
+    told = tell_releases([released] if released else [], SPEECH_COMMANDS.metric, missing)
     return {
         "run": run.name,
+        "sentence": "no new suggestions, so nothing was trained" if skipped else told,
         "skipped": skipped,
         "suggestions": _read(run.suggestions),
         "evaluation": _read(run.evaluation),
-        "version": version and {"name": version["name"], "version": version["version"], "accuracy": version["accuracy"], **release},
+        "version": released,
         "missing": missing,
         "lineage": _read(run.lineage_file),
     }
 
 
 def explain(result: dict[str, Any], evaluation: str) -> str:
-    """The result for people; `evaluation` is the table of the versions."""
+    """Return the result as text; `evaluation` is the table of the versions."""
     lines = []
     if taken := result["suggestions"]:
         old = len(taken["accepted"]) - taken["new"]
-        lines.append(f"{taken['new']} new suggestions trained with, {old} of earlier runs, {len(taken['rejected'])} rejected")
+        lines.append(f"suggestions: {taken['new']} new, {old} from earlier runs, {len(taken['rejected'])} rejected")
         words = Counter(each["word"] for each in taken["accepted"][old:])
         if words:
             lines.append("  new: " + ", ".join(f"{word} {count}" for word, count in sorted(words.items())))
@@ -66,19 +68,19 @@ def explain(result: dict[str, Any], evaluation: str) -> str:
         if len(taken["rejected"]) > FEW:
             lines.append(f"  … and {len(taken['rejected']) - FEW} more")
     if result["skipped"]:
-        lines.append("There was nothing new to train with: the model stays as it is.")
+        lines.append("There were no new suggestions, so no version was trained. The champion is unchanged.")
     if version := result["version"]:
         lines.append(f"{version['name']} version {version['version']}: {version['release']}")
         if version["reason"]:
             lines.append(f"  {version['reason']}")
         if version["example"]:
-            lines.append(f"ask it: {version['example']}")
+            lines.append(f"send a request: {version['example']}")
     return evaluation + "".join(f"{line}\n" for line in lines)
 
 
 def page(run: Run, result: dict[str, Any]) -> str:
-    """The result for a browser: a page that needs no other file, nor a script."""
-    version = run.version(FRAMEWORK)
+    """Return the result as one self-contained HTML page without scripts."""
+    version = run.version(PYTORCH.name)
     trained = version.exists()
     drawn = plots(result["evaluation"], version) if result["evaluation"] and trained else []
     manifest = read_manifest(version) if trained else None
@@ -86,7 +88,7 @@ def page(run: Run, result: dict[str, Any]) -> str:
 
 
 def main(run: Annotated[Path, typer.Option(help="The run's directory.")]) -> None:
-    """Write the report of a run, as JSON and text, and end it in MLflow; fail if the run is not whole."""
+    """Write the report of a run as JSON, text and HTML, and end the run in MLflow; fail if the run is incomplete."""
     here = Run(run)
     result = summarise(here)
     table = here.evaluation.with_suffix(".txt")
@@ -106,7 +108,7 @@ def main(run: Annotated[Path, typer.Option(help="The run's directory.")]) -> Non
                 mlflow.log_batch(parent, metrics=[Metric("accuracy", result["version"]["accuracy"], 0, 0)])
             mlflow.set_terminated(parent, "FAILED" if result["missing"] else "FINISHED")
     if result["missing"]:
-        raise WindtunnelError(f"run {here.name} lacks {', '.join(result['missing'])}; the logs of its tasks say why")
+        raise WindtunnelError(f"run {here.name} is incomplete: it lacks {', '.join(result['missing'])}. See the logs of its tasks")
 
 
 def _read(file: Path) -> Any:

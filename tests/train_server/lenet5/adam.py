@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from train_server.trainer import Conditions, Trainer
+from train_server.lenet5.trainer import Conditions, Trainer
 
 
 def follow(trainer: Trainer, conditions: Conditions, steps: int) -> dict[str, np.ndarray]:

@@ -1,11 +1,11 @@
 import numpy as np
 import pytest
 import torch
-from adam import follow
 from safetensors.numpy import load_file
 
+from tests.train_server.lenet5.adam import follow
 from train_server.lenet5.pytorch import PyTorch
-from train_server.trainer import load_conditions
+from train_server.lenet5.trainer import load_conditions
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,6 @@ import shutil
 
 import numpy as np
 import pytest
-from adam import follow
 from ai_edge_litert.interpreter import Interpreter
 from flatbuffers import flexbuffers
 from safetensors.numpy import load_file
@@ -11,10 +10,11 @@ from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
 from tensorflow.lite.tools import flatbuffer_utils
 
 from tests.job import run
+from tests.train_server.lenet5.adam import follow
 from train_server.lenet5 import litert
+from train_server.lenet5.model import LENET5
 from train_server.lenet5.tensorflow import TensorFlow, from_pytorch, tf, to_pytorch
-from train_server.train import PROGRAMS
-from train_server.trainer import load_conditions
+from train_server.lenet5.trainer import load_conditions
 
 # As the trainer sets them for one thread: TensorFlow, once it has run anything, lets nobody change them.
 tf.config.threading.set_intra_op_parallelism_threads(1)
@@ -110,7 +110,7 @@ def test_a_litert_form_that_answers_otherwise_is_refused(trained, tmp_path):
     weights = max((buffer for buffer in model.buffers if buffer.data is not None), key=lambda buffer: len(buffer.data))  # C5's
     weights.data = (-weights.data.view(np.float32)).view(np.uint8)
     flatbuffer_utils.write_model(model, str(file))
-    done = run([*PROGRAMS["lenet5"]["tensorflow"], "--verify", str(tmp_path)])
+    done = run([*LENET5.framework("tensorflow").command, "--verify", str(tmp_path)])
     assert done.returncode == 1
     assert f"error: {file} differs from its golden set by" in done.stderr
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from train_server.speech_commands.features import HOP, POINTS, SPARSE, LogMel, mel_filters
-from windtunnel.clips import SAMPLE_RATE
+from windtunnel.data.clips import SAMPLE_RATE
 
 VOICE = torch.randn(2, 16_000, generator=torch.Generator().manual_seed(0)) * torch.tensor([[0.1], [0.001]])
 

@@ -5,7 +5,7 @@ import re
 import pytest
 
 from tests.notebooks import assert_fit_to_be_read, execute, outputs, recordings
-from windtunnel.clips import WORDS
+from windtunnel.data.clips import WORDS
 from windtunnel.manifest import verify_version
 from windtunnel.settings import ROOT
 

@@ -1,0 +1,1 @@
+"""The results of a run: its report, its plots, its metrics in MLflow and TensorBoard."""
