@@ -1,1 +1,1 @@
-import windtunnel  # noqa: F401  # which sees to it that ONNX Runtime reports to nobody
+import windtunnel  # noqa: F401  # disables ONNX Runtime's telemetry

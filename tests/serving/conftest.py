@@ -4,6 +4,8 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,15 +14,18 @@ import psutil
 import pytest
 from mlflow import MlflowClient
 
-from serving.server import Server
-from serving.servers import connect
+from serving.backends.base import Server
+from serving.backends.catalog import connect
 from tests.waiting import PATIENCE, wait_for
+from windtunnel.backend import find_backend
 from windtunnel.errors import WindtunnelError
-from windtunnel.ports import platform_ports
+from windtunnel.platform.ports import platform_ports
+from windtunnel.platform.secrets import make_signing_key
 from windtunnel.registered import RegisteredVersion
 from windtunnel.registry import register
 from windtunnel.run import Lineage
 from windtunnel.settings import ROOT, Settings
+from windtunnel.signatures import sign_registered
 from windtunnel.tracking import client
 
 LINEAGE = Lineage(dag_id="lenet5", run_id="test", git_commit="c0ffee", mlflow_run="parent", frameworks=("pytorch",))
@@ -57,7 +62,7 @@ class House:
         mlflow = ["-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(self.settings.mlflow_port), "--workers", "1"]
         mlflow += ["--backend-store-uri", f"sqlite:///{home}/mlflow.db", "--artifacts-destination", f"{home}/mlruns"]
         for name in names:
-            command = [sys.executable, *(mlflow if name == "mlflow" else ["-m", f"serving.{name}.serve"])]
+            command = [sys.executable, *(mlflow if name == "mlflow" else ["-m", find_backend(name).program])]
             with (home / f"{name}.log").open("ab") as log:
                 arguments = {"cwd": home, "stdout": log, "stderr": log, "start_new_session": True}
                 self.processes[name] = subprocess.Popen(command, env=self.environment, **arguments)
@@ -77,12 +82,15 @@ class House:
             _, alive = psutil.wait_procs(tree, PATIENCE)
             assert not alive, f"{alive} outlived its server"
 
-    def register(self, directory: Path) -> RegisteredVersion:
-        """Register a version's directory in the real registry."""
+    def register(self, directory: Path, signed: bool = True) -> RegisteredVersion:
+        """Register a version's directory in the real registry, and sign it, as a training task does."""
         experiment = self.mlflow.get_experiment_by_name("lenet5")
         run = self.mlflow.create_run(experiment.experiment_id if experiment else self.mlflow.create_experiment("lenet5"))
         self.mlflow.log_artifacts(run.info.run_id, str(directory), "version")
-        return register(self.mlflow, directory, run.info.run_id, LINEAGE)
+        known = register(self.mlflow, directory, run.info.run_id, LINEAGE)
+        if signed:
+            sign_registered(self.settings, known.name, known.version, directory, known.dag_run)
+        return known
 
     def _answers(self, name: str) -> bool:
         assert self.processes[name].poll() is None, f"{name} has ended: {(self.settings.home / f'{name}.log').read_text()[-3000:]}"
@@ -98,10 +106,24 @@ class House:
 @pytest.fixture(scope="module")
 def house(tmp_path_factory):
     """Registry and both servers, up."""
-    home = tmp_path_factory.mktemp("house")
+    with house_of(tmp_path_factory.mktemp("house"), "mlflow", "torchserve", "tfserving") as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def small_house(tmp_path_factory):
+    """Registry and the embedded server, up; TorchServe and the speech server are down."""
+    with house_of(tmp_path_factory.mktemp("house"), "mlflow", "tfserving") as made:
+        yield made
+
+
+@contextmanager
+def house_of(home: Path, *names: str) -> Iterator[House]:
+    """What is named, up, with a home of its own."""
     made = House(Settings(home=home, schedule=None, **platform_ports()))
+    make_signing_key(made.settings)
     try:
-        made.start("mlflow", "torchserve", "tfserving")
+        made.start(*names)
         yield made
     finally:
         made.stop()

@@ -1,0 +1,1 @@
+"""Load: requests to a served version, and the generators that send them."""

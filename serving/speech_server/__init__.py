@@ -1,0 +1,1 @@
+"""The speech server, `dlserver`: the gRPC service and the versions that it answers with."""

@@ -1,0 +1,1 @@
+"""Users' suggestions to the speech server: storing, checking, and training with them."""

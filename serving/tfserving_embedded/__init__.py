@@ -1,0 +1,1 @@
+"""TensorFlow Serving's API in one process, without its binary: the core."""

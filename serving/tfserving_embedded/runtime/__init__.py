@@ -1,0 +1,1 @@
+"""Loaded models: the runtimes that hold them, their inputs and their outputs."""
