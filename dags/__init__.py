@@ -1,1 +1,1 @@
-"""What happens in which order. Wiring only."""
+"""The DAGs: the order of the tasks. They contain no logic of their own."""

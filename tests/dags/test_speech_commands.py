@@ -2,6 +2,8 @@
 
 import pytest
 
+from tests.dags.texts import check_texts
+
 
 @pytest.fixture(scope="module")
 def dag(read_dag):
@@ -32,6 +34,7 @@ def test_suggestions_are_settled_and_reported_whatever_happens(dag):
     assert dag["runs"] == 1  # a claim that another run left behind is of one that has ended
 
 
-def test_every_task_is_described(dag):
-    for name in dag["downstream"]:
-        assert f"`{name}`" in dag["doc"]
+def test_a_person_reads_what_it_does_and_what_is_asked(dag):
+    check_texts(dag)
+    assert dag["names"]["settle"] == "Settle suggestions"
+    assert dag["tags"] == ["audio", "release", "suggestions", "train"]

@@ -1,0 +1,1 @@
+"""Operators: the tasks of the DAGs, and how their commands run."""

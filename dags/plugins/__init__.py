@@ -1,0 +1,1 @@
+"""Extensions of Airflow itself: plugins, a policy and the executor."""
