@@ -1,12 +1,12 @@
 #!/bin/sh
-# The steps that the Dockerfiles share. The build secret `ca`, where it is given, holds the certificates that APT and pip trust.
-#   install.sh debian PACKAGE…      packages of Debian
-#   install.sh user                 the user windtunnel, and in its home a directory for each volume
-#   install.sh venv                 /opt/venv, with what installs Python packages
-#   install.sh requirements EXTRA   /requirements.txt: what pyproject.toml asks for, with one of its extras
-#   install.sh python               those, in the versions of constraints.txt, into /opt/venv
-#   install.sh code                 the project's own packages, into /opt/windtunnel
-#   install.sh clean                no installers and no tests in /opt/venv, no symbols in its libraries; what is left is compiled
+# Common steps of the Dockerfile's stages. The optional build secret `ca` contains the certificates that APT and pip trust.
+#   install.sh debian PACKAGE…      install Debian packages
+#   install.sh user                 create the user windtunnel, and in its home a directory for each volume
+#   install.sh venv                 create /opt/venv with the installers of Python packages
+#   install.sh requirements         write for each extra in pyproject.toml the file /requirements/EXTRA.txt: the dependencies and the extra
+#   install.sh python               install the packages in /requirements.txt into /opt/venv, in the versions of constraints.txt
+#   install.sh code                 install the project's own packages into /opt/windtunnel
+#   install.sh clean                remove installers, tests and library symbols from /opt/venv, and compile the modules
 set -eu
 
 ca=/run/secrets/ca
@@ -36,10 +36,12 @@ venv() {
 }
 
 requirements() {
-    python3 - "$1" > /requirements.txt <<'END'
-import sys, tomllib
+    mkdir /requirements
+    python3 - <<'END'
+import tomllib
 project = tomllib.load(open("/pyproject.toml", "rb"))["project"]
-print(*project["dependencies"], *project["optional-dependencies"][sys.argv[1]], sep="\n")
+for extra, packages in project["optional-dependencies"].items():
+    print(*project["dependencies"], *packages, sep="\n", file=open(f"/requirements/{extra}.txt", "w"))
 END
 }
 
@@ -50,8 +52,8 @@ python() {
     install_packages /opt/venv/bin/python --requirement /requirements.txt
 }
 
-# TensorFlow without CUDA is a distribution of another name, and less than half as large. It goes by TensorFlow's own here, so
-# that what asks for TensorFlow finds it.
+# Install TensorFlow without CUDA, a distribution with another name and less than half the size. Rename it to tensorflow, so that
+# packages that depend on TensorFlow find it.
 tensorflow_cpu() {
     install_packages /opt/venv/bin/python --no-deps "tensorflow-cpu==$1"
     cd /opt/venv/lib/python3*/site-packages
@@ -69,10 +71,10 @@ clean() {
     rm -r $*
     find . -depth -type d -name tests -exec rm -r {} +
     find . -type f \( -name '*.a' -o -name '*.pyx' -o -name '*.pxd' \) -delete
-    # Symbols are a quarter of the frameworks' libraries. Many another would not load any more, having been changed by patchelf.
+    # Symbols are a quarter of the frameworks' libraries. Other libraries, which patchelf has changed, would not load after strip.
     find . -type f \( -path './tensorflow/lib*.so*' -o -path './torch/lib/*.so' \) -exec strip --strip-unneeded {} +
     $pip uninstall --yes hatchling uv wheel pip
-    /opt/venv/bin/python -m compileall -q -j 0 "$PWD" >/dev/null 2>&1 || true  # some packages hold files of other Pythons
+    /opt/venv/bin/python -m compileall -q -j 0 "$PWD" >/dev/null 2>&1 || true  # some packages contain files for other versions of Python
 }
 
 "$@"

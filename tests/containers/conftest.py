@@ -22,7 +22,7 @@ def pytest_terminal_summary(terminalreporter):
         terminalreporter.line(f"{name}: {value}")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def engine():
     try:
         with find_or_start() as found:
@@ -31,7 +31,7 @@ def engine():
         pytest.skip(f"NO CONTAINER IS TESTED: {error}")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def images(engine):
     """The project's images and those it stands on, built where they cannot be pulled: as variables of the compose file."""
     here = ROOT / "tests" / "containers" / "images"
@@ -63,7 +63,7 @@ def swarm(engine):
         engine.docker("swarm", "leave", "--force")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def stack(engine, images, tmp_path_factory):
     """The whole platform, up from empty volumes; nothing of it is left in the end."""
     home = tmp_path_factory.mktemp("home")

@@ -7,16 +7,17 @@ import time
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from docker import APIClient
 
 from tests.containers.engine import Engine
 from tests.tones import FEW, tones_archive
 from tests.waiting import PATIENCE, RUN_PATIENCE
-from windtunnel.airflow import Airflow
-from windtunnel.datasets import KNOWN, find
-from windtunnel.environment import password_file
-from windtunnel.ports import platform_ports
+from windtunnel.data.datasets import KNOWN, find
+from windtunnel.platform.airflow import Airflow
+from windtunnel.platform.ports import platform_ports
+from windtunnel.platform.secrets import password_file
 from windtunnel.settings import ROOT, Settings
 
 HEALTHY_SECONDS = RUN_PATIENCE
@@ -50,13 +51,13 @@ class Stack:
     home: Path
     data: Path
     files: tuple[str, ...] = ("docker-compose.yml",)
-    ports: dict[str, int] = field(default_factory=platform_ports)
+    ports: dict[str, Any] = field(default_factory=platform_ports)
 
     @cached_property
     def environment(self):
         """No setting of whoever runs the tests; the variables of `.env.example` as a user would set them."""
         inherited = {name: value for name, value in self.engine.environment.items() if not name.startswith(("WINDTUNNEL_", "COMPOSE_"))}
-        ports = {f"WINDTUNNEL_{name.upper()}": str(port) for name, port in self.ports.items()}
+        ports = {name: port for name, port in self.settings.variables.items() if name.endswith("_PORT")}
         own = {"COMPOSE_PROJECT_NAME": self.project, "WINDTUNNEL_DATA": str(self.data), "WINDTUNNEL_SCHEDULE": "none"}
         own |= {"DOCKER_SOCKET": self.engine.url.removeprefix("unix://"), "COMPOSE_HTTP_TIMEOUT": str(int(PATIENCE))}
         return inherited | ports | own | self.images

@@ -6,8 +6,8 @@ import socket
 
 import pytest
 
-from dags.engine import connect, labels
-from dags.reaper import owner, reap
+from dags.operators.engine import connect, labels
+from dags.operators.reaper import owner, reap
 from tests.containers.jobs import jobs_of
 from tests.waiting import PATIENCE
 
@@ -59,13 +59,13 @@ def test_a_second_try_starts_anew(ended):
 
 
 def test_too_little_memory_is_named(ended):
-    assert ended["fill"]["error"].endswith("was out of memory at 64m; give tasks more with WINDTUNNEL_TASK_MEMORY")
+    assert ended["fill"]["error"].endswith("ran out of memory, with a limit of 64m; raise it with WINDTUNNEL_TASK_MEMORY")
 
 
 def test_an_image_that_is_not_there_fails_at_once_and_is_not_pulled(ended, jobs):
     assert (ended["absent"]["state"], ended["absent"]["tries"]) == ("failed", 1)
     said = (
-        f"AirflowFailException: the image {jobs.settings.images}/train_server:absent is not on the engine at {jobs.settings.docker_url}: "
+        f"AirflowFailException: the Docker engine at {jobs.settings.docker_url} has no image {jobs.settings.images}/train_server:absent: "
     )
     assert ended["absent"]["error"].startswith(said)
     assert "Pulling" not in ended["log"]

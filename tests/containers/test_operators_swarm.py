@@ -5,7 +5,7 @@ import signal
 
 import pytest
 
-from dags.reaper import reap
+from dags.operators.reaper import reap
 from tests.containers.jobs import jobs_of
 from tests.waiting import PATIENCE
 
@@ -53,7 +53,7 @@ def test_a_skip_has_the_reason_printed_last(ended):
 def test_a_failure_says_what_swarm_and_the_command_said(ended):
     said = "ended as failed (task: non-zero exit (1)): error: nothing can be done"
     assert ended["fail"]["error"].endswith(said)
-    assert ended["fill"]["error"].endswith("was out of memory at 64m; give tasks more with WINDTUNNEL_TASK_MEMORY")
+    assert ended["fill"]["error"].endswith("ran out of memory, with a limit of 64m; raise it with WINDTUNNEL_TASK_MEMORY")
     assert "ended as rejected (No such image" in ended["absent"]["error"]
 
 

@@ -1,4 +1,4 @@
-"""The filter before the engine's socket, on a real engine, asked by the client that the worker asks with."""
+"""The proxy before the engine's socket, on a real engine, asked by the client that the worker asks with."""
 
 import json
 import os
@@ -11,10 +11,10 @@ import pytest
 from docker.errors import APIError
 from docker.types import ContainerSpec, Mount, Resources, RestartPolicy, TaskTemplate
 
+from tests.containers.refused import HARMFUL, PRIVILEGED, SPELLINGS, UNNEEDED
 from tests.waiting import PATIENCE, wait_for
 
 HOME = "/var/lib/windtunnel"
-UNKNOWN = "0" * 64
 
 
 @pytest.fixture(scope="module")
@@ -142,42 +142,7 @@ def test_the_engine_and_its_images_may_be_looked_at(client, engine, image):
         client.inspect_image(image + "-that-is-not-there")
 
 
-@pytest.mark.parametrize(
-    "host",
-    [
-        {"privileged": True},
-        {"network": "host"},
-        {"network": "bridge"},
-        {"network": "container:other"},
-        {"pid_mode": "host"},
-        {"ipc_mode": "host"},
-        {"uts_mode": "host"},
-        {"userns_mode": "host"},
-        {"cgroup_parent": "/"},
-        {"cap_add": ["SYS_ADMIN"]},
-        {"devices": ["/dev/mem"]},
-        {"device_requests": [docker.types.DeviceRequest(count=-1, capabilities=[["gpu"]])]},
-        {"device_cgroup_rules": ["a *:* rwm"]},
-        {"security_opt": ["seccomp=unconfined"]},
-        {"sysctls": {"kernel.shmmax": "1"}},
-        {"volumes_from": ["other"]},
-        {"binds": ["/:/host"]},
-        {"group_add": ["0"]},
-        {"runtime": "runc"},
-        {"oom_score_adj": -1000},
-        {"port_bindings": {"80/tcp": 80}},
-        {"log_config": docker.types.LogConfig(type="syslog", config={"syslog-address": "tcp://elsewhere"})},
-        {"image": "debian:bookworm-slim"},
-        {"image": "elsewhere/windtunnel/airflow:1"},
-        {"mounts": [Mount("/host", "/", type="bind")]},
-        {"mounts": [Mount("/host", "/var/run/docker.sock", type="bind", read_only=True)]},
-        {"mounts": [Mount("/secrets", "windtunnel_secrets")]},
-        {"mounts": [Mount("/host", "v", driver_config=docker.types.DriverConfig("local", {"type": "none", "o": "bind", "device": "/"}))]},
-        {"options": {"user": "root"}},
-        {"options": {"entrypoint": ["sh"]}},
-    ],
-    ids=str,
-)
+@pytest.mark.parametrize("host", HARMFUL, ids=str)
 def test_a_container_that_could_do_harm_is_refused(create, host):
     assert "only this project's images, volumes and network" in refusal(create, **host)
 
@@ -189,25 +154,8 @@ def test_the_folder_of_data_sets_is_mounted_read_only_or_not_at_all(create, clie
     refusal(create, mounts=[Mount(f"{HOME}/data", f"{folder}/..", type="bind", read_only=True)])
 
 
-PRIVILEGED = '"HostConfig": {"Privileged": true}'
-
-
-@pytest.mark.parametrize(
-    "body",
-    [
-        '{"Image": "IMAGE", "hostconfig": {"privileged": true}}',
-        '{"Image": "IMAGE", "HostConfig": {"Priv\\u0069leged": true}}',
-        '{"Image": "IMAGE", "HostConfig": {"Device\\u017f": [{"PathOnHost": "/dev/mem"}]}}',
-        '{"Image": "IMAGE", "HostConfig": {"Memory": 0}, "HostConfig": {"Privileged" : true}}',
-        '{"Image": "IMAGE", "Image": "debian"}',
-        '{"Image": "IMAGE", "Cmd": ["\\\\"], "HostConfig": {"Privileged": true}, "Env": ["\\""]}',
-        '{"Image": "IMAGE", "HostConfig": {"Mounts": [{"Type": "bind", "Source": "/", "Target": "/host"}]}}',
-        '{"Image": "IMAGE", "HostConfig": {"NetworkMode": "PROJECT_tasks", "NetworkMode": "host"}}',
-        '{"Image": "IMAGE"' + " " * 70_000 + f", {PRIVILEGED}}}",
-        '{"Image": "IMAGE", "Cmd": [' + '"a", ' * 20_000 + f'"a"], {PRIVILEGED}}}',
-    ],
-)
-def test_no_spelling_gets_past_the_filter(client, image, project, body):
+@pytest.mark.parametrize("body", SPELLINGS)
+def test_no_spelling_gets_past_the_proxy(client, image, project, body):
     body = body.replace("IMAGE", image).replace("PROJECT", project)
     status, text = request(client, "POST", "/v1.41/containers/create", body, headers={"Content-Type": "application/json"})
     assert (status, "docker-proxy refuses" in text) == (403, True), text
@@ -226,44 +174,7 @@ def test_words_of_a_command_may_look_like_anything(client, create):
     assert client.logs(identifier).decode().splitlines() == words[2:]
 
 
-@pytest.mark.parametrize(
-    ("method", "path"),
-    [
-        ("GET", "/v1.41/containers/json"),
-        ("GET", "/v1.41/containers/json?all=1&filters=%7B%22label%22%3A+%5B%22windtunnel.project%3Dother%22%5D%7D"),
-        ("GET", "/v1.41/containers/json?%66ilters=&FILTERS"),
-        ("GET", "/v1.41/containers/json?filters=;FILTERS"),
-        ("GET", "/v1.41/containers/json?FILTERS&filters=%7B%7D"),
-        ("GET", "/v1.41/containers/PROJECT/json"),
-        ("GET", "/v1.41/containers/PROJECT/logs?stdout=1"),
-        ("POST", "/v1.41/containers/PROJECT/stop"),
-        ("DELETE", "/v1.41/containers/PROJECT?force=1"),
-        ("POST", f"/v1.41/containers/{UNKNOWN}/exec"),
-        ("POST", f"/v1.41/containers/{UNKNOWN}/attach?stdin=1&stream=1"),
-        ("PUT", f"/v1.41/containers/{UNKNOWN}/archive?path=/"),
-        ("GET", f"/v1.41/containers/{UNKNOWN}/archive?path=/etc"),
-        ("POST", f"/v1.41/containers/{UNKNOWN}/update"),
-        ("POST", f"/v1.24/containers/{UNKNOWN}/start"),
-        ("POST", f"/v1.23/containers/{UNKNOWN}/start"),
-        ("POST", f"/containers/{UNKNOWN}/start"),
-        ("POST", "/containers/create"),
-        ("POST", "/v1.41/containers/prune"),
-        ("POST", "/v1.41/images/create?fromImage=debian"),
-        ("GET", "/v1.41/images/debian:bookworm-slim/json"),
-        ("DELETE", "/v1.41/images/debian:bookworm-slim"),
-        ("POST", "/v1.41/build"),
-        ("POST", "/v1.41/volumes/create"),
-        ("GET", "/v1.41/volumes"),
-        ("GET", "/v1.41/networks"),
-        ("POST", "/v1.41/swarm/init"),
-        ("GET", "/v1.41/secrets"),
-        ("GET", "/v1.41/services"),
-        ("GET", "/v1.41/tasks"),
-        ("GET", "/v1.41/events"),
-        ("GET", "/v1.41/../v1.41/containers/json"),
-        ("GET", "/metrics"),
-    ],
-)
+@pytest.mark.parametrize(("method", "path"), UNNEEDED)
 def test_what_no_task_needs_is_refused(client, project, method, path):
     filters = f"filters=%7B%22label%22%3A+%5B%22windtunnel.project%3D{project}%22%5D%7D"
     address = client.base_url.removeprefix("http://").split(":")

@@ -8,8 +8,8 @@ import sys
 import psutil
 import pytest
 
-from dags.engine import connect, labels
-from dags.reaper import owner
+from dags.operators.engine import connect, labels
+from dags.operators.reaper import owner
 from tests.containers.jobs import jobs_of
 from tests.waiting import PATIENCE
 from windtunnel.settings import ROOT
@@ -27,7 +27,7 @@ def worker(jobs):
     celery = {"AIRFLOW__CELERY__BROKER_URL": "memory://", "AIRFLOW__CELERY__RESULT_BACKEND": "cache+memory://"}
     environment = jobs.environment | celery | {"WINDTUNNEL_WORKER_QUEUES": "default,big", "PATH": f"{sys.prefix}/bin:{os.environ['PATH']}"}
     with (jobs.home / "log").open("wb") as log:
-        worker = subprocess.Popen([sys.executable, "-m", "dags.worker"], env=environment, cwd=ROOT, stdout=log, stderr=log)
+        worker = subprocess.Popen([sys.executable, "-m", "dags.operators.worker"], env=environment, cwd=ROOT, stdout=log, stderr=log)
     jobs.wait_for(lambda: "ready" in jobs.log)
     yield worker
     worker.kill()

@@ -1,9 +1,11 @@
-"""The speech server by itself: the README's command, without any right that it does not need, under Docker and under Podman."""
+"""The speech server by itself: the documented command, without any right that it does not need, under Docker and under Podman."""
 
 import os
 import re
 import shlex
 import subprocess
+import tempfile
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,20 +13,22 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from serving.speech.protos.dlserver_pb2 import InferenceRequest, TrainingRequest
-from serving.speech.protos.dlserver_pb2_grpc import DLServerStub
-from serving.speech.protos.speech_pb2 import GetModelRequest, ListSuggestionsRequest
-from serving.speech.protos.speech_pb2_grpc import SpeechStub
-from tests.containers.engine import CACHE
-from tests.serving.speech.running_speech import DIRECT
-from tests.serving.speech.speech_models import tone, write_version
+from serving.speech_server.protos.dlserver_pb2 import InferenceRequest, TrainingRequest
+from serving.speech_server.protos.dlserver_pb2_grpc import DLServerStub
+from serving.speech_server.protos.speech_pb2 import GetModelRequest, ListSuggestionsRequest
+from serving.speech_server.protos.speech_pb2_grpc import SpeechStub
+from tests.documents import section
+from tests.serving.speech_server.running_speech import DIRECT
+from tests.serving.speech_server.speech_models import tone, write_version
 from tests.waiting import PATIENCE, RUN_PATIENCE, wait_for
-from tests.windtunnel.spoken import recordings, zipped
-from windtunnel.clips import FULL_SCALE
-from windtunnel.ports import free_ports
+from tests.windtunnel.data.spoken import recordings, zipped
+from windtunnel.data.clips import FULL_SCALE
+from windtunnel.platform.ports import free_ports
 from windtunnel.settings import ROOT
 
-COMMAND = re.search(r"^docker run .* dlserver /etc/dlserver/server\.ini$", (ROOT / "README.md").read_text(), re.MULTILINE)[0]
+COMMAND = re.search(
+    r"^docker run .* dlserver /etc/dlserver/server\.ini$", section("docs/spoken-commands.md", "## The server by itself"), re.MULTILINE
+)[0]
 HARDENED = ("--read-only", "--tmpfs=/tmp", "--cap-drop=ALL", "--security-opt=no-new-privileges")
 # in a container's namespace Podman may not raise limits, and without systemd it has nobody to check the health
 PODMAN = ("--ulimit=nofile=1024:1024", "--ulimit=nproc=1024:1024", "--no-healthcheck")
@@ -51,10 +55,10 @@ class Runner:
         return done.stdout.strip()
 
     def start(self, *options: str) -> grpc.Channel:
-        """Do what the README says, with names and a port of this test's own, until the server listens."""
+        """Do what the page says, with names and a port of this test's own, until the server listens."""
         command = COMMAND
         ours = {"--name dlserver ": f"--name {self.name} ", "-p 55221:": f"-p 127.0.0.1:{self.port}:", "-v dlserver:": f"-v {self.name}:"}
-        for said, meant in (ours | {"windtunnel/serving:0.1.0": self.image}).items():
+        for said, meant in (ours | {"windtunnel/serving:0.2.0": self.image}).items():
             assert said in command
             command = command.replace(said, meant)
         _, run, *words = shlex.split(command)
@@ -77,18 +81,22 @@ class Runner:
 def runner(request, engine, images):
     image = "{WINDTUNNEL_IMAGES}/serving:{WINDTUNNEL_IMAGE_TAG}".format(**images)
     port = free_ports(1)[0]
-    if request.param == "docker":
-        runner = Runner([engine.client], engine.environment, (), image, port)
-    else:
-        runner = Runner(["podman", "--root", str(CACHE / "podman")], dict(os.environ), PODMAN, f"localhost/{image}", port)
-        if engine.docker("images", "-q", "--no-trunc", image) not in runner("images", "-q", "--no-trunc"):
-            load = f"{shlex.quote(engine.client)} save {image} | {shlex.join(runner.program)} load"
-            subprocess.run(["bash", "-o", "pipefail", "-c", load], env=engine.environment, check=True, timeout=RUN_PATIENCE)
-            runner("image", "prune", "--force")  # the one before
-    yield runner
-    if runner("ps", "--all", "--quiet", "--filter", f"name={runner.name}"):
-        runner("rm", "--force", runner.name)
-    runner("volume", "rm", "--force", runner.name)
+    with ExitStack() as stack:
+        if request.param == "docker":
+            runner = Runner([engine.client], engine.environment, (), image, port)
+        else:
+            # Podman's paths have to be short, as those of sockets.
+            place = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="podman")))
+            program = ["podman", "--root", str(place / "storage"), "--runroot", str(place / "run")]
+            runner = Runner(program, dict(os.environ), PODMAN, f"localhost/{image}", port)
+            stack.callback(runner, "system", "reset", "--force")
+            engine.docker("save", "--output", str(place / "image.tar"), image, timeout=RUN_PATIENCE)
+            runner("load", "--input", str(place / "image.tar"))
+            (place / "image.tar").unlink()
+        yield runner
+        if runner("ps", "--all", "--quiet", "--filter", f"name={runner.name}"):
+            runner("rm", "--force", runner.name)
+        runner("volume", "rm", "--force", runner.name)
 
 
 @pytest.fixture(scope="module")
@@ -135,7 +143,7 @@ def test_as_it_comes_it_has_no_model_and_says_so_and_takes_suggestions(runner):
         assert health(channel) == "NOT_SERVING"
         with pytest.raises(grpc.RpcError) as caught:
             DLServerStub(channel).Infer(InferenceRequest(audio_samples=tone(YES)), timeout=PATIENCE)
-        assert (caught.value.code(), caught.value.details()[:22]) == (grpc.StatusCode.UNAVAILABLE, "there is no model yet:")
+        assert (caught.value.code(), caught.value.details()[:22]) == (grpc.StatusCode.UNAVAILABLE, "there is no model yet.")
         suggest(channel, LEFT)
         assert suggested(channel) == [LEFT]
     assert runner.end() == "0"

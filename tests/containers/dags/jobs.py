@@ -11,7 +11,7 @@ from unittest.mock import patch
 
 from airflow.sdk import DAG, TriggerRule, chain
 
-from dags.runtime import program
+from dags.operators.runtime import program
 
 JOBS = json.loads(os.environ.get("JOBS", "{}"))
 ERRORS = {}
