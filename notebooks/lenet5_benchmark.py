@@ -39,18 +39,21 @@ from IPython.display import Markdown, display
 from PIL import Image
 from safetensors.numpy import load_file
 
-from serving.servers import server_of
-from serving.tfserving.client import from_tensor, to_tensor
-from serving.tfserving.protos import ModelSpec, PredictionServiceStub, PredictRequest
-from serving.torchserve.server import TorchServe
-from serving.torchserve.stubs import PredictionsRequest, predictions
-from train_server.plots import COLOURS, STYLE, serving_plots, training_plots
-from windtunnel.benchmark import Benchmark
-from windtunnel.output import print_table
+from serving.backends.catalog import server_of
+from serving.backends.tfserving.client import from_tensor, to_tensor
+from serving.backends.tfserving.declaration import TFServingSettings
+from serving.backends.torchserve.backend import TorchServe
+from serving.backends.torchserve.declaration import TorchServeSettings
+from serving.backends.torchserve.stubs import PredictionsRequest, predictions
+from serving.tfserving_protos import ModelSpec, PredictionServiceStub, PredictRequest
+from train_server.reporting.plots import STYLE, serving_plots, training_plots
+from windtunnel.benchmark_result import Benchmark
+from windtunnel.cli.output import print_table
+from windtunnel.model import find_model
 from windtunnel.settings import load_settings
 
 with warnings.catch_warnings(action="ignore"):  # tqdm's, which misses widgets that nothing here shows
-    from serving.release import Release
+    from serving.release.release import Release
     from windtunnel.registry import list_versions
     from windtunnel.tracking import client
 
@@ -66,6 +69,7 @@ requests = 1000  # that ApacheBench sends
 plt.rcParams.update(STYLE | {"figure.dpi": 60})
 os.environ["PATH"] = f"{Path(sys.executable).parent}:{os.environ['PATH']}"  # `windtunnel` lies beside its Python
 settings = load_settings()
+torchserve, tfserving = settings.server(TorchServeSettings), settings.server(TFServingSettings)
 mlflow = client(settings)
 
 # %% [markdown]
@@ -73,9 +77,10 @@ mlflow = client(settings)
 # The registry knows every version; the alias `champion` says which of them users get.
 
 # %%
+lenet5 = find_model("lenet5")
 champions = {known.name: known for known in list_versions(mlflow) if known.name.startswith("lenet5-") and "champion" in known.aliases}
 header = ["model", "version", "test accuracy", "trained by the run"]
-print_table(header, [[known.name, str(known.version), f"{known.accuracy:.2%}", known.dag_run] for known in champions.values()])
+print_table(header, [[known.name, str(known.version), f"{known.value:.2%}", known.dag_run] for known in champions.values()])
 on_torchserve = [name for name in champions if server_of(name) == "torchserve"]
 on_tfserving = [name for name in champions if server_of(name) == "tfserving"]
 
@@ -115,7 +120,7 @@ for image in images:
 answers = {}  # probabilities of each image, by model and protocol
 http = httpx.Client(headers={"Authorization": f"Bearer {token}"}, trust_env=False, timeout=60)
 for name in on_torchserve:
-    replies = [http.post(f"{settings.torchserve_url}/predictions/{name}", content=picture) for picture in pictures]
+    replies = [http.post(f"{torchserve.address}/predictions/{name}", content=picture) for picture in pictures]
     answers[name, "REST"] = [reply.raise_for_status().json()["probabilities"] for reply in replies]
 
 print(json.dumps({name: value for name, value in replies[0].json().items() if name != "logits"}, indent=1))
@@ -125,7 +130,7 @@ print(json.dumps({name: value for name, value in replies[0].json().items() if na
 # The same picture in a message, the same JSON in the answer.
 
 # %%
-with grpc.insecure_channel(settings.torchserve_grpc, [("grpc.enable_http_proxy", 0)]) as channel:
+with grpc.insecure_channel(torchserve.grpc, [("grpc.enable_http_proxy", 0)]) as channel:
     ask = predictions(channel)
     for name in on_torchserve:
         messages = [PredictionsRequest(model_name=name, input={"data": picture}) for picture in pictures]
@@ -140,9 +145,7 @@ print(f"a message of {messages[0].ByteSize()} bytes, an answer of {replies[0].By
 
 # %%
 for name in on_tfserving:
-    reply = httpx.post(
-        f"{settings.tfserving_url}/v1/models/{name}:predict", json={"instances": images.tolist()}, trust_env=False, timeout=60
-    )
+    reply = httpx.post(f"{tfserving.address}/v1/models/{name}:predict", json={"instances": images.tolist()}, trust_env=False, timeout=60)
     rows = reply.raise_for_status().json()["predictions"]
     answers[name, "REST"] = [row["probabilities"] for row in rows]
 
@@ -153,7 +156,7 @@ print(f"{len(reply.request.content):,} bytes of JSON for {len(images)} images, {
 # The pixels as bytes of float32, so that nothing has to be written as text.
 
 # %%
-with grpc.insecure_channel(settings.tfserving_grpc, [("grpc.enable_http_proxy", 0)]) as channel:
+with grpc.insecure_channel(tfserving.grpc, [("grpc.enable_http_proxy", 0)]) as channel:
     for name in on_tfserving:
         request = PredictRequest(model_spec=ModelSpec(name=name), inputs={"image": to_tensor(images)})
         response = PredictionServiceStub(channel).Predict(request, timeout=60)
@@ -175,7 +178,7 @@ for index, (top, bottom) in enumerate(grid.T):
     top.set_title("/".join(map(str, sorted(found))), color="black" if found == {label} else "red")
     top.set_axis_off()
     for number, ((model, protocol), probabilities) in enumerate(sorted(answers.items())):
-        colour = COLOURS[model.removeprefix("lenet5-")]
+        colour = lenet5.framework(model.removeprefix("lenet5-")).colour
         places = np.arange(10) + 0.13 * (number - 2.5)
         label = f"{model.removeprefix('lenet5-')} {protocol}"
         bottom.bar(places, probabilities[index], 0.13, color=(colour, 1 if protocol == "REST" else 0.4), label=label)
@@ -201,8 +204,8 @@ png, rows = Path(folder, "digit.png"), Path(folder, "digit.json")
 png.write_bytes(pictures[0])
 rows.write_text(json.dumps({"instances": images[:1].tolist()}))
 bearer = f"Authorization: Bearer {token}"
-torchserve_url = f"{settings.torchserve_url}/predictions/{on_torchserve[0]}"
-tfserving_url = f"{settings.tfserving_url}/v1/models/{on_tfserving[0]}:predict"
+torchserve_url = f"{torchserve.address}/predictions/{on_torchserve[0]}"
+tfserving_url = f"{tfserving.address}/v1/models/{on_tfserving[0]}:predict"
 
 # %%
 # !ab -q -l -k -c 10 -n {requests} -p {png} -T image/png -H "{bearer}" {torchserve_url}
@@ -261,7 +264,7 @@ for plot in serving_plots(benchmark):
 # %%
 experiment = mlflow.get_experiment_by_name("lenet5")
 curves = {}
-for framework in COLOURS:
+for framework in lenet5.framework_names:
     filter_string = f"params.framework = '{framework}' and attributes.status = 'FINISHED'"
     newest = mlflow.search_runs([experiment.experiment_id], filter_string, max_results=1)
     history = {name: mlflow.get_metric_history(run.info.run_id, name) for run in newest for name in ("accuracy", "loss", "seconds")}
@@ -269,7 +272,7 @@ for framework in COLOURS:
         epochs = zip(*(sorted(each, key=lambda metric: metric.step) for each in history.values()), strict=True)
         curves[framework] = [{"epoch": each[0].step, **{metric.key: metric.value for metric in each}} for each in epochs]
 
-for plot in training_plots(curves):
+for plot in training_plots(lenet5, curves):
     figure, axes = plt.subplots(figsize=(7, 3.6), layout="constrained")
     plot.draw(axes)
     display(Markdown(f"### {plot.title}\n{plot.caption}"), figure)

@@ -35,25 +35,25 @@ import numpy as np
 import torch
 from IPython.display import Audio, Markdown, display
 
-from serving.speech.protos.dlserver_pb2 import InferenceRequest
-from serving.speech.protos.dlserver_pb2_grpc import DLServerStub
-from serving.speech.protos.speech_pb2 import RecognizeRequest
-from serving.speech.protos.speech_pb2_grpc import SpeechStub
-from train_server.plots import STYLE
+from serving.speech_server.protos.dlserver_pb2 import InferenceRequest
+from serving.speech_server.protos.dlserver_pb2_grpc import DLServerStub
+from serving.speech_server.protos.speech_pb2 import RecognizeRequest
+from serving.speech_server.protos.speech_pb2_grpc import SpeechStub
+from train_server.reporting.plots import STYLE
 from train_server.speech_commands.features import LogMel
+from train_server.speech_commands.model import PYTORCH, SpeechSpec
 from train_server.speech_commands.plots import certainty, draw_clips, plots
-from windtunnel.clips import CLIP_SAMPLES, FULL_SCALE, SAMPLE_RATE, WORDS
+from windtunnel.cli.output import print_table
+from windtunnel.data.clips import CLIP_SAMPLES, FULL_SCALE, SAMPLE_RATE, WORDS
+from windtunnel.data.other_words import locate_others
+from windtunnel.data.recordings import locate_recordings
+from windtunnel.data.wav import wav_bytes
 from windtunnel.manifest import verify_version
-from windtunnel.others import locate_others
-from windtunnel.output import print_table
-from windtunnel.ports import free_ports
-from windtunnel.process import die_with_parent
-from windtunnel.recordings import locate_recordings
+from windtunnel.platform.child_processes import die_with_parent
+from windtunnel.platform.ports import free_ports
 from windtunnel.run import Run
 from windtunnel.settings import ROOT
-from windtunnel.spec import SpeechSpec
 from windtunnel.tables import render
-from windtunnel.wav import wav_bytes
 
 with warnings.catch_warnings(action="ignore"):  # tqdm's, which misses widgets that nothing here shows
     from train_server.speech_commands.conditions import write_conditions
@@ -134,7 +134,7 @@ no_suggestions = {"clips": np.empty((0, CLIP_SAMPLES), np.int16), "labels": np.e
 write_conditions(run, spec, recordings, no_suggestions)
 
 version = run.version("pytorch")
-run_trainer("pytorch", run.spec_file, recordings.directory, run.conditions, version)
+run_trainer(PYTORCH, run.spec_file, recordings, run.conditions, version)
 
 # %% [markdown]
 # ## What it has learned
@@ -240,9 +240,9 @@ wav.write_bytes(wav_bytes(clips[chosen[0]]))
 # !dlserver_testclient {address} < {wav}
 
 # %% [markdown]
-# And so do the clients that there have been since the first speech server, over its protocol: the one for the command line sends samples
-# on the scale of 16-bit integers, the one for Android in -1..1. Both must hear what this notebook heard. That protocol has the eight words;
-# of others the richer one is asked.
+# It prints why, if the server rejects the clip. The protocol of the first speech server rejects nothing. Of its clients, the one for the
+# command line sends samples on the scale of 16-bit integers, the one for Android in -1..1. Both must hear what this notebook heard. That
+# protocol has the eight words; of others the richer one is asked.
 
 # %%
 rows = []

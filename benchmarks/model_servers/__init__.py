@@ -1,0 +1,1 @@
+"""Experiments with TorchServe and TensorFlow Serving."""

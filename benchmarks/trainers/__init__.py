@@ -1,0 +1,1 @@
+"""Experiments with the trainers and the parity certificate."""
