@@ -1,68 +1,74 @@
 BIN := .venv/bin
-# More processes than cores: the tests of platforms wait half of their time.
+# More processes than cores, because the tests of platforms spend half of their time waiting.
 PYTEST := $(BIN)/pytest -n 3 --durations=25
 TESTS := --ignore=tests/containers
 CPP := $(BIN)/cmake --build libtorch_cpp/build --target
 
-.PHONY: help setup run images test test-fast test-containers bench-run bench-train bench-parity bench-serve bench-judge bench-switch bench-speech bench-speech-swap bench-containers figures down
+.PHONY: help setup run images test test-fast test-containers bench-run bench-train bench-parity bench-serve bench-judge bench-switch bench-speech bench-speech-swap bench-containers docs sbom figures down
 
-help: ## show this
+help: ## show this help
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 19
 
-setup: ## install what is missing and build the C++ trainer
+setup: ## install missing packages and build the C++ trainers
 	@scripts/setup.sh
 
-run: setup ## start the platform, train and release LeNet-5 three ways, show the result
+run: setup ## start the platform, train LeNet-5 with three frameworks, release it, show the result
 	@$(BIN)/windtunnel up
 	@$(BIN)/windtunnel run lenet5
 
-images: ## build the images of the containers
+images: ## build the container images
 	@scripts/images.sh
 
-test: ## check and test everything
+test: ## run all checks and tests, without those of the containers
 	@scripts/setup.sh chromium=chromium
 	@$(CPP) lenet5_test tutorial_mnist
 	@$(PYTEST) $(TESTS)
 
-test-fast: setup ## check everything, and test what starts no server, trainer or platform
+test-fast: setup ## run all checks, and the tests that start no server, trainer or platform
 	@$(CPP) lenet5_test
 	@$(BIN)/pytest -n 2 -m fast
 
-test-containers: setup ## build the images, start everything as containers on a real Docker engine, and test it
+test-containers: setup ## build the images, and test the containers on a real Docker engine
 	@$(BIN)/pytest tests/containers
 
-bench-run: setup ## measure how long a run takes and what of it, and what the idle platform costs, on a platform of its own
-	@$(BIN)/python -m windtunnel.timing
+bench-run: setup ## measure the duration of a run by activity, and the cost of an idle platform, on a platform of its own
+	@$(BIN)/python -m benchmarks.run_timing
 
-bench-train: setup ## measure the trainers beside their tutorials and the machine, and draw it
+bench-train: setup ## measure the trainers, compare them with their tutorials and the machine's limits, draw the figures
 	@$(CPP) tutorial_mnist
-	@$(BIN)/python -m train_server.benchmark
-	@$(BIN)/python -m train_server.figures
+	@$(BIN)/python -m benchmarks.trainers.training_speed
+	@$(BIN)/python -m benchmarks.figures
 
-bench-parity: setup ## whether the parity certificate is right: equal trainings, and ten kinds of sabotage
-	@$(BIN)/python -m train_server.parity_benchmark
+bench-parity: setup ## measure the accuracy of the parity certificate, with equal trainings and ten kinds of sabotage
+	@$(BIN)/python -m benchmarks.trainers.parity_accuracy
 
-bench-serve: setup ## measure the model servers beside their stock configurations
-	@$(BIN)/python -m serving.tuning
+bench-serve: setup ## measure the model servers, and compare them with their stock configurations
+	@$(BIN)/python -m benchmarks.model_servers.server_tuning
 
-bench-judge: setup ## how often a comparison of two versions is right: the same one twice, and one that is slowed by a fifth
-	@$(BIN)/python -m serving.judging
+bench-judge: setup ## measure the accuracy of version comparisons, with equal versions and one slowed by a fifth
+	@$(BIN)/python -m benchmarks.model_servers.comparison_accuracy
 
 bench-switch: setup ## switch versions 200 times under load, on both servers, over both protocols
-	@$(BIN)/python -m serving.switching
+	@$(BIN)/python -m benchmarks.model_servers.version_switching
 
-bench-speech: setup ## measure the speech server beside the same stack without a model, and beside a pool of processes
-	@$(BIN)/python -m serving.speech.benchmark
+bench-speech: setup ## measure the speech server, and compare it with its no-op baseline and a process pool
+	@$(BIN)/python -m benchmarks.speech.speech_throughput
 
-bench-speech-swap: setup ## what a thousand clients notice while the speech server is retrained and its model replaced
-	@$(BIN)/python -m serving.speech.replacing
+bench-speech-swap: setup ## measure the latency of a thousand clients while the speech model is retrained and replaced
+	@$(BIN)/python -m benchmarks.speech.model_replacement
 
-bench-containers: setup ## measure what a container costs a task, beside a stack that is up
-	@$(BIN)/python -m dags.benchmark
+bench-containers: setup ## measure the overhead of running a task in a container, on a running stack
+	@$(BIN)/python -m benchmarks.container_cost
 
-figures: ## make the pictures in img/ of the newest successful runs of the platform that is up
+docs: setup ## build the documentation as a site in build/docs
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+sbom: setup ## write software bills of materials, of .venv and of the images that are built, to build/sbom
+	@$(BIN)/python scripts/sbom.py
+
+figures: ## make the pictures in img/ from the newest successful runs on the running platform
 	@scripts/setup.sh chromium=chromium dot=graphviz
 	@$(BIN)/python scripts/figures.py
 
-down: ## stop the platform, leaving no process
+down: ## stop all processes of the platform
 	@$(BIN)/windtunnel down

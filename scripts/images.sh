@@ -1,49 +1,39 @@
 #!/bin/sh
-# Build the images: scripts/images.sh [NAME…], all of them by default. What is built already, is taken from the engine's cache.
-# DOCKER names the client; BASE_IMAGE another base; WINDTUNNEL_IMAGES and WINDTUNNEL_IMAGE_TAG other names of what is built.
-# pip's settings, and the certificates that this machine is told to trust, hold in the builds too.
-# shellcheck disable=SC2034,SC2046,SC2086  # values are lists, and named by the loop in `build`
+# Build the images: scripts/images.sh [NAME…], by default all of them. Unchanged layers come from the engine's cache.
+# DOCKER is the client command, BASE_IMAGE another base image, WINDTUNNEL_IMAGES and WINDTUNNEL_IMAGE_TAG other names for the images.
+# The builds also use pip's settings and the certificates that this machine is configured to trust.
+# shellcheck disable=SC2034,SC2046,SC2086  # values are lists, and the loop in `build` refers to them by name
 set -eu
 cd "$(dirname "$0")/.."
 
 docker=${DOCKER:-docker}
+images="airflow docker-proxy serving torchserve tracking train_server" # targets of the Dockerfile
 version=$(sed -n 's/^__version__ = "\(.*\)"/\1/p' windtunnel/__init__.py)
 fail() { echo "error: $*" >&2; exit 1; }
 
 . scripts/packages.sh
 
-# reachable WORD…: without folders of this machine, which a build does not see.
+# reachable WORD…: print the words that are URLs, without folders of this machine, which a build cannot read.
 reachable() {
     for word in "$@"; do case $word in http://* | https://*) echo "$word" ;; esac; done | xargs
 }
 
-# holders: the processes that hold the lock, as the kernel has it.
+# holders: print the processes that hold the lock, according to the kernel.
 holders() { awk -v "inode=:$(stat -c %i scripts/images.sh)$" '$2 == "FLOCK" && $6 ~ inode { print $5 }' /proc/locks | xargs; }
 
-# serve FOLDER: let builds, which are on this machine's network, read a folder; its address is in $served. The port is always the
-# same for a folder, since an address that changes would be something new to build with; so only one of these scripts builds at a time.
+# serve FOLDER: serve a folder over HTTP to the builds, which use this machine's network, and set $served to its address. The port is
+# always the same for a folder, because a new address would invalidate the build cache; so only one of these scripts can build at a time.
 serve() {
-    [ -n "$servers" ] || flock -w 3600 9 || fail "another $0 has built for an hour, process $(holders): wait until it has ended, or end it"
+    [ -n "$servers" ] || flock -w 3600 9 || fail "another $0 has been building for an hour, process $(holders): wait until it has ended, or end it"
     port=$((20000 + $(echo "$1" | cksum | cut -d ' ' -f 1) % 10000))
     python3 -m http.server --bind 127.0.0.1 --directory "$1" $port >/dev/null 2>&1 9<&- &
     servers="$servers $!"
     served=http://127.0.0.1:$port/
 }
 
-dockerfile() {
-    case $1 in
-        airflow) echo dags/Dockerfile ;;
-        docker-proxy) echo containers/docker-proxy/Dockerfile ;;
-        serving) echo serving/Dockerfile ;;
-        torchserve) echo serving/torchserve/Dockerfile ;;
-        tracking) echo windtunnel/Dockerfile ;;
-        train_server) echo train_server/Dockerfile ;;
-        *) fail "no image is called $1: there are airflow, docker-proxy, serving, torchserve, tracking and train_server" ;;
-    esac
-}
-
 build() {
-    file=$(dockerfile "$1")
+    case " $images " in *" $1 "*) ;; *) fail "there is no image $1: choose from $images" ;; esac
+    target=$1
     image=${WINDTUNNEL_IMAGES:-windtunnel}/$1:${WINDTUNNEL_IMAGE_TAG:-$version}
     echo "Building $image"
     set --
@@ -54,7 +44,7 @@ build() {
     [ -z "${BASE_IMAGE-}" ] || set -- "$@" --build-arg "BASE_IMAGE=$BASE_IMAGE"
     [ -z "$ca" ] || set -- "$@" --secret "id=ca,src=$ca"
     DOCKER_BUILDKIT=1 $docker build --network=host "$@" --build-arg "WINDTUNNEL_VERSION=$version" --build-arg "WINDTUNNEL_COMMIT=$commit" \
-        --tag "$image" --file "$file" . 9<&- || fail "$image could not be built"
+        --tag "$image" --target "$target" . 9<&- || fail "$image could not be built"
 }
 
 commit=$(git describe --always --dirty --abbrev=40 --exclude='*' 2>/dev/null) || commit=unknown
@@ -73,5 +63,5 @@ for link in $links; do
     [ ! -d "$folder" ] || { serve "$folder"; PIP_FIND_LINKS="$served $PIP_FIND_LINKS"; }
 done
 
-[ $# -gt 0 ] || set -- airflow docker-proxy serving torchserve tracking train_server
+[ $# -gt 0 ] || set -- $images
 for name in "$@"; do build "$name"; done

@@ -1,8 +1,8 @@
-"""Let .venv work wherever the project is moved or copied to: its programs take the Python beside them, and that the project around it.
+"""Make .venv relocatable: its programs use the Python in their own folder, and that Python imports the project that contains it.
 
     .venv/bin/python scripts/relocatable.py
 
-pip writes the folder's path into both. Without this, a copy of the project would run the original's code, on the original's platform.
+pip writes absolute paths. Without this script, a moved or copied project would run the code of the original, on the original's platform.
 """
 
 import os
@@ -13,9 +13,9 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 
-# What pip begins a program with: the Python, or, where a path is long or has a space, a shell that starts it.
+# The first lines of a program that pip installs: the Python, or, if the path is long or contains a space, a shell that starts it.
 OF_PIP = re.compile(rb"\A#!(?:/[^\n]*/bin/python[\d.]*|/bin/sh\n'''exec' [^\n]*\n' ''')\n")
-# The path of the shell's own tools is fixed: a caller may have set another PATH.
+# The PATH for the shell's tools is fixed, because a caller may have set another one.
 BESIDE = b"""#!/bin/sh
 '''exec' "$(PATH=/usr/bin:/bin; dirname -- "$(realpath -- "$0")")/python" "$0" "$@"
 ' '''
@@ -23,7 +23,7 @@ BESIDE = b"""#!/bin/sh
 
 
 def main() -> None:
-    """Rewrite the programs of this Python's virtual environment, and its way to the project."""
+    """Rewrite the programs of this Python's virtual environment, and its path to the project."""
     for program in Path(sysconfig.get_path("scripts")).iterdir():
         if program.is_file() and not program.is_symlink():
             _replace(program, OF_PIP.sub(lambda _: BESIDE, program.read_bytes()))
@@ -32,7 +32,7 @@ def main() -> None:
 
 
 def _replace(file: Path, content: bytes) -> None:
-    """Put a new file in the place of one that differs; the old may have another name elsewhere, by a hard link."""
+    """Replace a file if its content differs. Create a new file, because the old one may be a hard link to a file elsewhere."""
     if file.read_bytes() == content:
         return
     descriptor, beside = tempfile.mkstemp(dir=file.parent)

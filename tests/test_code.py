@@ -14,6 +14,7 @@ TOOLS = {
     "C++ tests": ["ctest", "--test-dir", "libtorch_cpp/build", "--output-on-failure"],
     "linter": ["ruff", "check"],
     "format": ["ruff", "format", "--check"],
+    "import contracts": ["lint-imports", "--no-cache"],
 }
 
 

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from tests.windtunnel.spoken import wav, zipped
-from windtunnel.clips import CLIP_SAMPLES, SAMPLE_RATE, WORDS
+from tests.windtunnel.data.spoken import wav, zipped
+from windtunnel.data.clips import CLIP_SAMPLES, SAMPLE_RATE, WORDS
 
 SPEAKERS = 40
 FEW = 24

@@ -1,10 +1,9 @@
 """Waiting for what another process does."""
 
-import time
 from collections.abc import Callable
-from typing import TypeVar
 
-Found = TypeVar("Found")
+from windtunnel.waiting import Found, wait_until
+
 PATIENCE = 300.0
 """Seconds after which what a test waits for will never come, on however busy a machine."""
 RUN_PATIENCE = 4 * PATIENCE
@@ -16,8 +15,6 @@ def wait_for(condition: Callable[[], Found], seconds: float = PATIENCE, explain:
 
     On a quiet machine it takes a fraction: how long something may take is for a benchmark, and not for a test that may run beside others.
     """
-    deadline = time.monotonic() + seconds
-    while not (found := condition()):
-        assert time.monotonic() < deadline, f"not within {seconds:g} s: {explain()}"
-        time.sleep(0.1)
+    found = wait_until(condition, seconds, poll=0.1)
+    assert found, f"not within {seconds:g} s: {explain()}"
     return found

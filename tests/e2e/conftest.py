@@ -14,31 +14,32 @@ import pytest
 
 from tests.processes import started
 from tests.waiting import PATIENCE, RUN_PATIENCE
-from windtunnel.ports import platform_ports
-from windtunnel.processes import GONE
-from windtunnel.settings import ROOT, Settings
+from windtunnel.platform.ports import platform_ports
+from windtunnel.platform.processes import GONE
+from windtunnel.settings import ROOT, Settings, defaults
 
 WINDTUNNEL = str(Path(sys.executable).parent / "windtunnel")
 
 
 @dataclass(frozen=True)
 class Platform:
-    """A home and three ports; `windtunnel` is the command line with these settings."""
+    """A home and its ports; `windtunnel` is the command line with these settings, `program` its file."""
 
     settings: Settings
+    program: str = WINDTUNNEL
 
     @property
     def environment(self):
         return os.environ | {"TERM": "xterm"} | self.settings.variables
 
     def windtunnel(self, *arguments, status=0):
-        done = subprocess.run([WINDTUNNEL, *arguments], env=self.environment, capture_output=True, text=True, timeout=RUN_PATIENCE)
+        done = subprocess.run([self.program, *arguments], env=self.environment, capture_output=True, text=True, timeout=RUN_PATIENCE)
         assert done.returncode == status, f"exit status {done.returncode}, wanted {status}\n{done.stdout}\n{done.stderr}"
         return done
 
     def start(self, *arguments, stderr=subprocess.PIPE):
         """The same, running, in a context: for what is done to it meanwhile."""
-        return started([WINDTUNNEL, *arguments], env=self.environment, stdout=subprocess.DEVNULL, stderr=stderr, text=True)
+        return started([self.program, *arguments], env=self.environment, stdout=subprocess.DEVNULL, stderr=stderr, text=True)
 
     def json(self, *arguments, status=0):
         return json.loads(self.windtunnel(*arguments, "--json", status=status).stdout)
@@ -48,10 +49,10 @@ class Platform:
         return {known["framework"]: known for known in self.json("models") if known["served"] == "to users"}
 
     def here(self, text):
-        """A text of the README with the addresses and the home of this platform in place of the documented ones."""
-        for name, field in Settings.model_fields.items():
-            if name.endswith("_port"):
-                text = text.replace(f"127.0.0.1:{field.default}", f"127.0.0.1:{getattr(self.settings, name)}")
+        """A text of the documents with the addresses and the home of this platform in place of the documented ones."""
+        for name, default in defaults().items():
+            if name.endswith("_PORT"):
+                text = text.replace(f"127.0.0.1:{default}", f"127.0.0.1:{self.settings.variables[name]}")
         return text.replace(".windtunnel/", f"{self.settings.home}/")
 
     def typed(self, command, directory):

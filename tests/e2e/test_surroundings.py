@@ -25,7 +25,7 @@ def test_a_platform_runs_in_a_hostile_environment_and_a_folder_of_any_name(own_p
     for name, value in HOSTILE.items():
         monkeypatch.setenv(name, value)
     platform = own_platform(home=tmp_path / 'it\'s a:b "é" #1 %2F what? {x} & * a=b;c,d' / "home")
-    said = next(line for line in platform.windtunnel("up").stderr.splitlines() if line.startswith("ignored from the environment: "))
+    said = next(line for line in platform.windtunnel("up").stderr.splitlines() if line.startswith("ignored environment variables: "))
     assert set(HOSTILE) - {"LC_ALL", "http_proxy"} <= set(said.partition(": ")[2].split(", "))
     assert platform.json("status")["up"]
     assert platform.json("run", "trivial")["state"] == "success"

@@ -17,8 +17,8 @@ from pathlib import Path
 import pytest
 
 from tests import packages
+from train_server.lenet5.model import LENET5
 from windtunnel.settings import ROOT
-from windtunnel.spec import FRAMEWORKS
 
 ORDINARY = "nobody"  # who the newcomer is where root runs this test: a user that every machine has
 PACKAGES = {"/usr/share/datasets/fashion-mnist": "dataset-fashion-mnist", "/usr/share/doc/python3-venv": "python3-venv"}
@@ -105,8 +105,8 @@ def test_make_run_in_a_fresh_clone_without_data_ends_with_three_champions_that_a
     assert "lenet5 on fashion_mnist: 60,000 images, 5 epochs" in printed
 
     served = {known["name"]: known for known in json.loads((newcomer.home / "models.json").read_text())}
-    assert set(served) == {f"lenet5-{framework}" for framework in FRAMEWORKS}
-    for framework in FRAMEWORKS:
+    assert set(served) == {f"lenet5-{framework}" for framework in LENET5.default_frameworks}
+    for framework in LENET5.default_frameworks:
         assert (served[f"lenet5-{framework}"]["aliases"], served[f"lenet5-{framework}"]["served"]) == (["champion"], "to users")
         (answer,) = json.loads((newcomer.home / f"{framework}.json").read_text())
         assert sum(answer["probabilities"]) == pytest.approx(1, abs=1e-5)

@@ -47,7 +47,7 @@ def test_uv_finds_what_pip_is_told_of(links: Path, tmp_path: Path, told: str) ->
     done = install(tmp_path / "target", **settings, UV_OFFLINE="1")
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "target" / f"{NAME}.py").exists()
-    assert "so pip does" not in done.stdout
+    assert "using pip" not in done.stdout
 
 
 def test_where_uv_cannot_pip_does(links: Path, tmp_path: Path) -> None:
@@ -55,7 +55,7 @@ def test_where_uv_cannot_pip_does(links: Path, tmp_path: Path) -> None:
     done = install(tmp_path / "target", PIP_FIND_LINKS=str(links), PIP_NO_INDEX="1", **told_otherwise)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "target" / f"{NAME}.py").exists()
-    assert "uv could not install the packages, so pip does" in done.stdout
+    assert "uv could not install the packages: using pip" in done.stdout
 
 
 def test_where_neither_can_the_script_fails(tmp_path: Path) -> None:

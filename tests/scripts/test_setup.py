@@ -38,7 +38,7 @@ def test_a_folder_that_the_tools_would_misread_is_refused_in_one_line(project, n
     folder = project.rename(project.parent / name)
     done = subprocess.run([folder / "scripts" / "setup.sh"], capture_output=True, text=True)
     assert done.returncode == 1
-    assert done.stderr == f"error: the project's folder has a name with ':', ';' or '$': found {folder}. Move it to another\n"
+    assert done.stderr == f"error: the path of the project's folder contains ':', ';' or '$': found {folder}. Move it to another path\n"
     assert not (folder / ".venv").exists()
 
 

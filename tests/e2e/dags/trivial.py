@@ -5,6 +5,7 @@ import time
 from airflow.sdk import DAG, Param, get_current_context, task
 
 from windtunnel.files import write_atomically, write_json
+from windtunnel.log_groups import folded
 from windtunnel.settings import load_settings, run_directory
 
 PARAMS = {
@@ -23,7 +24,8 @@ with DAG("trivial", schedule=None, params=PARAMS):
     def work(name):
         context = get_current_context()
         context["name"] = name
-        print(f"working on {name}", flush=True)
+        with folded("details"):  # in Airflow's log view; the command line shows the line
+            print(f"working on {name}", flush=True)
         time.sleep(context["params"]["seconds"])
         if context["params"]["fail"] and name == "b":
             raise ValueError("b was told to fail")

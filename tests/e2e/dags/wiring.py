@@ -8,9 +8,10 @@ import sys
 from airflow.providers.standard.operators.empty import EmptyOperator
 from airflow.sdk import DAG, Param, TriggerRule, get_current_context, task, task_group
 
-from dags.approval import Approve
-from dags.champions import CHAMPIONS, champion, promoted
-from dags.runtime import ProcessOperator, only_if
+from dags.assets import CHAMPIONS, champion, promoted
+from dags.operators.approval import Approve
+from dags.operators.runtime import ProcessOperator
+from dags.operators.skipping import only_if
 from windtunnel.files import write_json
 from windtunnel.settings import load_settings, run_directory
 

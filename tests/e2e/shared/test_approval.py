@@ -5,12 +5,11 @@ import re
 import time
 from urllib.parse import unquote
 
-import httpx
 import pytest
 
 from tests.waiting import PATIENCE, wait_for
-from windtunnel.airflow import Airflow
-from windtunnel.environment import USER, password_file
+from windtunnel.platform.airflow import Airflow
+from windtunnel.platform.secrets import USER
 from windtunnel.settings import run_directory
 
 
@@ -21,10 +20,7 @@ class Runs:
         self.platform = platform
         self.airflow = Airflow(platform.settings)
         self.airflow.params("wiring")  # waits until Airflow has read the file
-        password = json.loads(password_file(platform.settings).read_text())[USER]
-        self.http = httpx.Client(base_url=platform.settings.airflow_url, timeout=PATIENCE, trust_env=False)
-        token = self.request("POST", "/auth/token", json={"username": USER, "password": password})["access_token"]
-        self.http.headers["Authorization"] = f"Bearer {token}"
+        self.http = self.airflow.http
 
     def request(self, method, path, **arguments):
         return self.http.request(method, path, **arguments).raise_for_status().json()
@@ -104,7 +100,7 @@ def test_one_framework_alone_is_asked_about_and_the_address_in_the_log_shows_the
     run = runs.start(approve=True, names=["wiring-a"])
     assert len(runs.asked(run, 1)) == 1
     task = next(task for task in runs.airflow.run("wiring", run).tasks if task.name == "release.approve[wiring-a]")
-    assert f"waits for an answer at {unquote(task.url)}/required_actions" in map(unquote, runs.airflow.log(task))
+    assert f"waiting for an answer at {unquote(task.url)}/required_actions" in map(unquote, runs.airflow.log(task))
     runs.answer(run, 0, "Approve")
     assert runs.end(run)[""] == "success"
     assert runs.released(run, "wiring-a")["approved_by"] == USER
@@ -147,12 +143,11 @@ def test_a_program_that_fails_fails_the_run_though_the_report_succeeds(runs):
 
 def test_a_promotion_and_nothing_else_starts_who_follows_the_asset(runs):
     def events():
-        while True:
+        def ask():  # Airflow 3.3.2 cannot show an event while a run that it created has not started
             reply = runs.http.get("/api/v2/assets/events", params={"name_pattern": "wiring-a", "limit": 100})
-            if not reply.is_server_error:  # Airflow 3.3.2 cannot show an event while a run that it created has not started
-                break
-            time.sleep(0.5)
-        found = reply.raise_for_status().json()["asset_events"]
+            return None if reply.is_server_error else reply
+
+        found = wait_for(ask).raise_for_status().json()["asset_events"]
         return {event["extra"]["run"]: event for event in found if event["uri"] == "windtunnel://models/wiring-a"}
 
     kept = runs.start(names=["wiring-a"], status={"wiring-a": 99})

@@ -8,11 +8,12 @@ import httpx
 import psutil
 import pytest
 
-from serving import audit
+from serving.backends.torchserve.declaration import TorchServeSettings
+from serving.release import audit
 from tests.waiting import PATIENCE, wait_for
+from train_server.lenet5.model import LENET5
 from windtunnel.errors import WindtunnelError
 from windtunnel.settings import ROOT
-from windtunnel.spec import FRAMEWORKS
 
 pytestmark = pytest.mark.usefixtures("champions")
 
@@ -28,7 +29,7 @@ def test_a_worse_challenger_is_kept_and_not_promoted(platform):
     for framework in ("pytorch", "tensorflow"):
         row = worse["result"]["frameworks"][framework]
         assert row["release"] == "challenger"
-        assert "points below the champion's, may be 1.00" in row["reason"]
+        assert "points below the champion's, expected at most 1.00" in row["reason"]
         known = next(
             known for known in platform.json("models") if (known["name"], known["version"]) == (f"lenet5-{framework}", row["version"])
         )
@@ -53,7 +54,7 @@ def test_a_deployment_by_hand_and_the_way_back(platform):
     assert "has no" not in platform.windtunnel("models").stdout
 
 
-@pytest.mark.parametrize(("server", "word"), [("torchserve", "org.pytorch.serve.ModelServer"), ("tfserving", "serving.tfserving.embedded")])
+@pytest.mark.parametrize(("server", "word"), [("torchserve", "org.pytorch.serve.ModelServer"), ("tfserving", "serving.tfserving_embedded")])
 def test_a_server_killed_at_work_is_back_with_its_champions(platform, server, word):
     before = platform.champions()
     victim = platform.processes(word)[0]
@@ -65,7 +66,7 @@ def test_a_server_killed_at_work_is_back_with_its_champions(platform, server, wo
             return platform.champions() == before
 
     wait_for(back)
-    for framework in FRAMEWORKS:
+    for framework in LENET5.default_frameworks:
         assert platform.json("predict", f"lenet5-{framework}", DIGIT)
     assert platform.json("status")["up"]
 
@@ -87,8 +88,7 @@ def test_what_cannot_be_asked_is_said_in_one_line(platform, tmp_path):
 
 
 def test_the_management_api_wants_its_token(platform):
-    settings = platform.settings
-    url = f"http://{settings.host}:{settings.torchserve_management_port}/models"
+    url = f"{platform.settings.server(TorchServeSettings).management_url}/models"
     reply = httpx.get(url, trust_env=False, timeout=PATIENCE)
     assert 400 <= reply.status_code < 500
     assert "lenet5" not in reply.text

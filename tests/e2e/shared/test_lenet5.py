@@ -18,13 +18,14 @@ from safetensors.numpy import load_file, save_file
 from tensorboard.backend.event_processing.event_multiplexer import EventMultiplexer
 from tensorboard.util import tensor_util
 
-from serving import audit
+from serving.release import audit
 from tests.waiting import PATIENCE, RUN_PATIENCE, wait_for
+from train_server.lenet5.model import LENET5
 from windtunnel.files import write_json
 from windtunnel.manifest import verify_version
+from windtunnel.platform.airflow import Airflow, runs_path
 from windtunnel.run import Run
 from windtunnel.settings import ROOT, run_directory
-from windtunnel.spec import FRAMEWORKS
 
 pytestmark = pytest.mark.minutes(7)
 
@@ -45,6 +46,15 @@ def directory(platform, run):
 def versions(platform, run):
     """What `windtunnel models` lists of a run, by framework."""
     return {known["framework"]: known for known in platform.json("models") if known["dag_run"] == f"lenet5/{run['run_id']}"}
+
+
+def tracked(platform, run_id):
+    """The states in MLflow of a DAG run, by its id, and of its trainings, by framework."""
+    mlflow, states = MlflowClient(platform.settings.mlflow_url), {}
+    experiments = [each.experiment_id for each in mlflow.search_experiments()]
+    for each in mlflow.search_runs(experiments, f"tags.run_id = '{run_id}'"):
+        states.setdefault(each.info.run_name, []).append(each.info.status)
+    return states
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +82,7 @@ def test_one_framework_alone_and_two_runs_at_once(platform, alone):
 def test_a_run_ends_with_three_champions_that_answer(platform, run):
     assert {task["state"] for task in run["tasks"]} == {"success"}
     served = platform.champions()
-    for framework in FRAMEWORKS:
+    for framework in LENET5.default_frameworks:
         result = run["result"]["frameworks"][framework]
         assert result["release"] == f"champion on {SERVERS[framework]}"
         assert (served[framework]["version"], served[framework]["aliases"][0]) == (result["version"], "champion")
@@ -99,14 +109,14 @@ def test_the_drill_turned_a_broken_version_away(platform, run):
     logs = platform.settings.logs / "tasks" / "dag_id=lenet5" / f"run_id={run['run_id']}" / "task_id=release.fire_drill"
     for index in range(3):
         said = [json.loads(line)["event"] for line in (logs / f"map_index={index}/attempt=1.log").read_text().splitlines()]
-        assert any(line.startswith("fire drill passed: the broken version was turned away (") for line in said)
+        assert any(line.startswith("fire drill passed: the broken version was rejected (") for line in said)
 
 
 def test_a_run_registers_three_versions_with_accuracy_and_lineage(platform, run):
     assert run["state"] == "success"
     assert run["result"]["parity"] == "passed"
     known = versions(platform, run)
-    assert set(known) == set(FRAMEWORKS)
+    assert set(known) == set(LENET5.default_frameworks)
     for framework, version in known.items():
         assert version["name"] == f"lenet5-{framework}"
         assert version["version"] == run["result"]["frameworks"][framework]["version"]
@@ -117,7 +127,7 @@ def test_a_run_registers_three_versions_with_accuracy_and_lineage(platform, run)
 
 def test_the_result_table_and_the_trainers_lines_are_printed(platform, run):
     table = (directory(platform, run) / "report.txt").read_text()
-    assert all(f"lenet5-{framework}" in table for framework in FRAMEWORKS)
+    assert all(f"lenet5-{framework}" in table for framework in LENET5.default_frameworks)
     assert table.count("passed") == 3
     logs = platform.settings.logs / "tasks" / "dag_id=lenet5" / f"run_id={run['run_id']}" / "task_id=framework.train"
     for framework in range(3):
@@ -147,7 +157,7 @@ def test_mlflow_holds_curves_versions_and_the_certificate(platform, run):
     }
     experiment = mlflow.get_experiment_by_name("lenet5").experiment_id
     nested = mlflow.search_runs([experiment], f"tags.`mlflow.parentRunId` = '{parent}'")
-    assert {each.data.tags["framework"] for each in nested} == set(FRAMEWORKS)
+    assert {each.data.tags["framework"] for each in nested} == set(LENET5.default_frameworks)
     for each in nested:
         assert each.info.status == "FINISHED"
         assert each.data.params["learning_rate"] == "0.01"
@@ -166,7 +176,7 @@ def test_every_version_was_measured_and_every_answer_right(platform, run):
     assert not measured["partial"]
     closed = [row for row in measured["rows"] if (row["loop"], row["concurrency"], row["batch"]) == ("closed", 10, 1)]
     usual = {(row["framework"], row["protocol"]): row["requests_per_second"] for row in closed}
-    assert set(usual) == set(itertools.product(FRAMEWORKS, ("rest", "grpc")))
+    assert set(usual) == set(itertools.product(LENET5.default_frameworks, ("rest", "grpc")))
     mlflow = MlflowClient(platform.settings.mlflow_url)
     for (framework, protocol), rates in usual.items():
         version = run["result"]["frameworks"][framework]
@@ -193,7 +203,7 @@ def test_tensorboard_has_all_three_on_the_same_axes(platform, run):
     name = f"lenet5/{directory(platform, run).name}"
     logs = EventMultiplexer().AddRunsFromDirectory(str(platform.settings.tensorboard_logs)).Reload()
     axes = {}
-    for framework in FRAMEWORKS:
+    for framework in LENET5.default_frameworks:
         points = {tag: logs.Tensors(f"{name}/{framework}", tag) for tag in logs.Runs()[f"{name}/{framework}"]["tensors"]}
         axes[framework] = {tag: [point.step for point in series] for tag, series in points.items()}
         assert tensor_util.make_ndarray(points["epoch/accuracy"][-1].tensor_proto) > 0.7
@@ -206,7 +216,8 @@ def test_tensorboard_has_all_three_on_the_same_axes(platform, run):
 
 @pytest.mark.parametrize("victim", ["libtorch_cpp/build/lenet5", "train_server.train"])
 def test_a_trainer_killed_mid_epoch_leaves_nothing_and_the_retry_ends_right(platform, victim):
-    arguments = ("--param", "frameworks=libtorch", "--param", "epochs=4", "--param", "benchmark_seconds=0", "--json")
+    fields = ("frameworks=libtorch", "samples=20000", "epochs=4", "benchmark_seconds=0")
+    arguments = (*(word for field in fields for word in ("--param", field)), "--json")
     before = {known["dag_run"] for known in platform.json("models")}
     with platform.start("run", "lenet5", *arguments) as started:
         metrics = wait_for(lambda: list((platform.settings.runs / "lenet5").glob("*/libtorch.partial/metrics.jsonl")))[0]
@@ -221,6 +232,8 @@ def test_a_trainer_killed_mid_epoch_leaves_nothing_and_the_retry_ends_right(plat
         assert started.returncode == 0, errors
     known = [known for known in platform.json("models") if known["dag_run"] not in before]
     assert len(known) == 1
+    states = tracked(platform, known[0]["dag_run"].partition("/")[2])["libtorch"]
+    assert sorted(states) == sorted(["FINISHED", "KILLED" if victim == "train_server.train" else "FAILED"])
     assert verify_version(metrics.parent.parent / "libtorch").metrics.accuracy == known[0]["accuracy"]
     assert not metrics.parent.exists()
     assert platform.processes("libtorch_cpp/build/lenet5") == []
@@ -249,8 +262,8 @@ def test_a_certificate_that_fails_names_the_number_that_missed(platform, run, tm
         assert done.returncode == 1
         return done.stderr
 
-    assert "logits before the first step (libtorch, pytorch) is 0.0001, must be at most 1e-05" in execute("parity")
-    assert "lacks a parity certificate that passed (it failed)" in execute("report", "--started", "0")
+    assert "logits before the first step (libtorch, pytorch): found 0.0001, expected at most 1e-05" in execute("lenet5.parity")
+    assert "lacks a parity certificate that passed (it failed)" in execute("reporting.report", "--started", "0")
     assert mlflow.get_run(parent).info.status == "FAILED"
 
 
@@ -263,7 +276,7 @@ def test_training_again_changes_nothing_wherever_it_was_cut_off(platform, run):
         if cut_off:  # before it was noted what the version has become
             here.registered("pytorch").unlink()
         done = subprocess.run(command, env=platform.environment, cwd=ROOT, capture_output=True, text=True, check=True)
-        assert "was trained by an earlier try of this task" in done.stdout
+        assert "was trained by an earlier attempt of this task" in done.stdout
         again = json.loads(here.registered("pytorch").read_text())
         assert (again["version"], again["mlflow_run"]) == (registered["version"], registered["mlflow_run"])
         assert here.tracked("pytorch").read_text() == registered["mlflow_run"]
@@ -273,3 +286,34 @@ def test_training_again_changes_nothing_wherever_it_was_cut_off(platform, run):
 def test_what_cannot_be_trained_is_said_before_anything_is(platform):
     done = platform.windtunnel("run", "lenet5", "--param", "samples=63", "--param", "frameworks=pytorch", status=1)
     assert "samples is 63, less than one batch of 64" in done.stderr
+
+
+def test_a_cancelled_run_leaves_nothing_running_in_mlflow(platform):
+    airflow, mlflow = Airflow(platform.settings), MlflowClient(platform.settings.mlflow_url)
+
+    def start(**params):
+        return airflow.trigger("lenet5", {"frameworks": ["libtorch"], **params})
+
+    def cancel(run):
+        airflow.http.patch(f"{runs_path('lenet5')}/{run}", json={"state": "failed"}).raise_for_status()
+
+    def is_tracked(run, **states):
+        wanted = {name.replace("whole", run): [state] for name, state in states.items()}
+        wait_for(lambda: tracked(platform, run) == wanted, explain=lambda: f"{tracked(platform, run)}, wanted {wanted}")
+
+    training = start(samples=20000, epochs=1000)
+    is_tracked(training, whole="RUNNING", libtorch="RUNNING")
+    other = start(samples=4000, epochs=1)
+    is_tracked(other, whole="RUNNING")  # it waits for the trainer's place
+
+    cancel(training)
+    late = {"run_name": "late", "tags": {"dag_id": "lenet5", "run_id": training}}  # by a program that does not know it yet
+    mlflow.create_run(mlflow.get_experiment_by_name("lenet5").experiment_id, **late)
+    is_tracked(other, whole="RUNNING", libtorch="FINISHED")
+    cancel(other)  # while it is published
+    is_tracked(other, whole="KILLED", libtorch="FINISHED")
+    is_tracked(training, whole="KILLED", libtorch="KILLED", late="KILLED")
+
+    clear = {"dry_run": False, "dag_run_id": training, "task_ids": ["report"], "only_failed": False}
+    airflow.http.post("/api/v2/dags/lenet5/clearTaskInstances", json=clear).raise_for_status()
+    is_tracked(training, whole="FAILED", libtorch="KILLED", late="KILLED")  # as the report says now

@@ -1,25 +1,26 @@
-"""What the README tells users to type to ask the models, typed."""
+"""What the README and docs/model-servers.md tell users to type to ask the models, typed."""
 
 import re
 import sys
 
 import pytest
 
+from tests.documents import blocks, section
 from windtunnel.settings import ROOT
 
-SECTION = "## Asking the models"
-TEXT = (ROOT / "README.md").read_text()
-BLOCKS = re.findall(r"```(sh|python)\n(.*?)```", TEXT.split(SECTION)[1].split("\n## ")[0], re.DOTALL)
+SECTIONS = {"README.md": "## Ask a model", "docs/model-servers.md": "## Ask the models"}
+BLOCKS = {page: blocks(section(page, heading), "sh|python") for page, heading in SECTIONS.items()}
 
 
 pytestmark = pytest.mark.usefixtures("champions")
 
 
 def test_there_is_what_this_test_is_for():
-    assert [language for language, _ in BLOCKS] == ["sh", "sh", "python"]
+    assert [language for language, _ in BLOCKS["README.md"]] == ["sh", "python"]
+    assert [language for language, _ in BLOCKS["docs/model-servers.md"]] == ["sh", "sh", "python"]
 
 
-@pytest.mark.parametrize(("language", "block"), BLOCKS)
+@pytest.mark.parametrize(("language", "block"), [block for found in BLOCKS.values() for block in found])
 def test_a_block_runs_and_is_answered(platform, tmp_path, language, block):
     (tmp_path / "img").symlink_to(ROOT / "img")
     script = platform.here(block)
@@ -27,3 +28,9 @@ def test_a_block_runs_and_is_answered(platform, tmp_path, language, block):
     assert re.search(r'"label": ?\d|"predictions"|^label \d+ version \d+$', printed), printed
     assert '"error"' not in printed
     assert printed.count('"predictions"') in (0, 2)
+
+
+def test_the_command_line_asks_as_the_page_says(platform):
+    ((_, block),) = blocks((ROOT / "docs/model-servers.md").read_text().split("\n## ")[0], "sh")
+    for command in block.splitlines():
+        assert re.search(r"img/digit\.png +│ +0 +│ +\d", platform.typed(command, ROOT)), command

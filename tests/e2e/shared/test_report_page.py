@@ -1,14 +1,12 @@
 """The report of a run, as people who are logged in find it on the run's page in Airflow."""
 
-import json
-import shutil
-
 import httpx
 import pytest
-from playwright.sync_api import expect, sync_playwright
+from playwright.sync_api import expect
 
+from tests.e2e.browser import logged_in
 from tests.waiting import PATIENCE
-from windtunnel.environment import USER, password_file
+from windtunnel.platform.airflow import Airflow
 from windtunnel.settings import run_directory
 
 REPORT = """<!doctype html><html lang="en"><meta charset="utf-8"><meta name="color-scheme" content="light dark"><title>Report</title>
@@ -16,11 +14,6 @@ REPORT = """<!doctype html><html lang="en"><meta charset="utf-8"><meta name="col
 <p>99.18 % of the digits</p>
 <script>document.querySelector("p").textContent = "a script ran"</script>
 """
-
-
-@pytest.fixture(scope="module")
-def password(platform):
-    return json.loads(password_file(platform.settings).read_text())[USER]
 
 
 @pytest.fixture(scope="module")
@@ -39,24 +32,9 @@ def airflow(platform):
 
 
 @pytest.fixture
-def user(airflow, password):
-    """The same, logged in."""
-    reply = airflow.post("/auth/token", json={"username": USER, "password": password}).raise_for_status()
-    airflow.headers["Authorization"] = f"Bearer {reply.json()['access_token']}"
-    return airflow
-
-
-@pytest.fixture(scope="module")
-def browser():
-    chromium = shutil.which("chromium")
-    assert chromium, "chromium is missing: install it with `scripts/setup.sh chromium`"
-    with sync_playwright() as playwright:
-        started = playwright.chromium.launch(
-            executable_path=chromium, timeout=1000 * PATIENCE, args=["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
-        )
-        expect.set_options(timeout=1000 * PATIENCE)
-        yield started
-        started.close()
+def user(platform):
+    """A client that is logged in."""
+    return Airflow(platform.settings).http
 
 
 def path(run_id, dag_id="trivial"):
@@ -81,7 +59,7 @@ def test_who_is_not_does_not(airflow, run_id):
 def test_without_a_report_the_page_says_so(user, run_id):
     reply = user.get(path("manual__<b>"))
     assert reply.status_code == 404
-    assert "There is no report of manual__&lt;b&gt; of trivial" in reply.text
+    assert "Run manual__&lt;b&gt; of trivial has no report yet" in reply.text
     assert user.get(path(run_id, "no-such-dag")).status_code == 404
 
 
@@ -97,14 +75,9 @@ def test_a_file_that_is_no_runs_report_is_not_shown(platform, user):
         assert user.get(address).status_code == 404, address
 
 
-def test_the_runs_page_has_a_tab_with_the_report_in_the_pages_colours_and_no_script_runs(platform, browser, password, run_id):
+def test_the_runs_page_has_a_tab_with_the_report_in_the_pages_colours_and_no_script_runs(platform, browser, run_id):
     with browser.new_context(base_url=platform.settings.airflow_url, color_scheme="null") as context:
-        context.set_default_timeout(1000 * PATIENCE)
-        page = context.new_page()
-        page.goto(f"/dags/trivial/runs/{run_id}")
-        page.get_by_label("Username").fill(USER)
-        page.get_by_label("Password").fill(password)
-        page.get_by_role("button", name="Sign in").click()
+        page = logged_in(context, platform, f"/dags/trivial/runs/{run_id}")
         page.get_by_role("link", name="Report", exact=True).click()
         report = page.frame_locator("iframe[title=Report]").locator("p")
         for theme, colour in (("light", "rgb(1, 1, 1)"), ("dark", "rgb(254, 254, 254)")):

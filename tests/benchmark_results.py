@@ -1,4 +1,4 @@
-"""Results of benchmarks for tests, in the form that `serving.benchmark` writes, with made-up figures."""
+"""Results of benchmarks for tests, in the form that `serving.benchmark.benchmark` writes, with made-up figures."""
 
 import itertools
 import statistics
