@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, ValidationError, ValidationInfo, create_model, field_validator
 
-from windtunnel.errors import WindtunnelError
+from windtunnel.errors import VersionError, WindtunnelError
 from windtunnel.files import sha256
 from windtunnel.metric import Metric
 from windtunnel.model import find_model
@@ -120,33 +120,33 @@ def read_manifest(directory: Path) -> Manifest:
     """Read the manifest of the version in `directory` without verifying the other files.
 
     Raises:
-        WindtunnelError: the manifest is missing or not valid.
+        VersionError: the manifest is missing or not valid.
     """
     file = directory / MANIFEST
     try:
         return Manifest.model_validate_json(file.read_bytes())
     except OSError as error:
-        raise WindtunnelError(f"{file} cannot be read ({error.strerror}): {directory} is not a complete version; train it again") from error
+        raise VersionError(f"{file} cannot be read ({error.strerror}): {directory} is not a complete version; train it again") from error
     except ValidationError as error:
-        raise WindtunnelError(f"{file} is not a manifest: {first_problem(error)}; train the version again") from error
+        raise VersionError(f"{file} is not a manifest: {first_problem(error)}; train the version again") from error
 
 
 def verify_version(directory: Path) -> Manifest:
     """Read the manifest of the version in `directory` and verify every file against it.
 
     Raises:
-        WindtunnelError: a file is missing, is not in the manifest, or has a different SHA-256.
+        VersionError: a file is missing, is not in the manifest, or has a different SHA-256.
     """
     manifest = read_manifest(directory)
     for name, expected in manifest.files.items():
         if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
-            raise WindtunnelError(f"{directory / MANIFEST} names {name!r}, a path outside the version; do not use this version")
+            raise VersionError(f"{directory / MANIFEST} names {name!r}, a path outside the version; do not use this version")
         file = directory / name
         if not file.is_file():
-            raise WindtunnelError(f"{file} is missing, but {MANIFEST} names it; fetch or train the version again")
+            raise VersionError(f"{file} is missing, but {MANIFEST} names it; fetch or train the version again")
         if (found := sha256(file)) != expected:
-            raise WindtunnelError(f"{file} has SHA-256 {found}, but {MANIFEST} says {expected}; fetch or train the version again")
+            raise VersionError(f"{file} has SHA-256 {found}, but {MANIFEST} says {expected}; fetch or train the version again")
     present = {str(file.relative_to(directory)) for file in directory.rglob("*") if file.is_file()}
     if strangers := present - set(manifest.files) - {MANIFEST, REGISTRATION, SIGNATURE}:
-        raise WindtunnelError(f"{directory / min(strangers)} is not in {MANIFEST}; fetch or train the version again")
+        raise VersionError(f"{directory / min(strangers)} is not in {MANIFEST}; fetch or train the version again")
     return manifest

@@ -6,7 +6,7 @@ from pathlib import Path
 from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 
-from windtunnel.errors import WindtunnelError
+from windtunnel.errors import VersionError, WindtunnelError
 from windtunnel.files import sha256
 from windtunnel.manifest import MANIFEST, Manifest, verify_version
 from windtunnel.model import find_model
@@ -96,15 +96,16 @@ def fetch(mlflow: MlflowClient, known: RegisteredVersion, directory: Path, key: 
 
     Raises:
         SignatureError: its signature is missing, foreign or broken.
-        WindtunnelError: a file or the manifest differs from what was registered.
+        VersionError: a file or the manifest is missing, or differs from what was registered.
     """
     partial = directory.with_name(directory.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     try:
         downloaded = Path(mlflow.download_artifacts(known.mlflow_run, "version", str(partial)))
-        if (found := sha256(downloaded / MANIFEST)) != known.manifest_sha256:
-            raise WindtunnelError(
+        manifest_file = downloaded / MANIFEST
+        if (found := sha256(manifest_file) if manifest_file.exists() else "none") != known.manifest_sha256:
+            raise VersionError(
                 f"{MANIFEST} of {known.name} version {known.version} has SHA-256 {found}, but {known.manifest_sha256} was registered; "
                 "do not use this version; train a new one"
             )

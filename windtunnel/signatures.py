@@ -14,6 +14,7 @@ import json
 import os
 import re
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,7 +24,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from windtunnel.aliases import Aliases
-from windtunnel.errors import WindtunnelError
+from windtunnel.errors import VersionError, WindtunnelError
 from windtunnel.files import sha256, write_atomically, write_json
 from windtunnel.manifest import MANIFEST, REGISTRATION, SIGNATURE, Manifest, verify_version
 from windtunnel.model import find_model
@@ -37,7 +38,7 @@ _DIFFERENT = re.compile(r"for \\*'([^'\\]+)\\*': Expected|(?:Extra|Missing) file
 DISTRUST = "Do not use this version; train a new one"
 
 
-class SignatureError(WindtunnelError):
+class SignatureError(VersionError):
     """A version's signature is missing, foreign or broken."""
 
 
@@ -143,7 +144,8 @@ def verify(directory: Path, key: Path, expected: tuple[str, int] | None = None) 
 
     Raises:
         SignatureError: the signature is missing, foreign or broken, or it was registered as another version.
-        WindtunnelError: a file differs from the manifest, or the key cannot be used.
+        VersionError: a file differs from the manifest.
+        WindtunnelError: the key cannot be used.
     """
     manifest = verify_version(directory)
     what, reference = str(directory), f"{find_model(manifest.model).registered_name(manifest.framework)}@VERSION"
@@ -213,10 +215,11 @@ def fingerprint(key: Path) -> str:
 def trusted_key(settings: Settings) -> Path:
     """Return the file of the public key that verifies versions. A copy of it lies beside the versions, for whoever wants to check them.
 
-    Who can write to the versions can replace the copy, so it is not the one to verify with, and a different one is an error.
+    Who can write to the versions can replace the copy, so it is not the one to verify with. A different one is a warning, because users
+    must be able to get the previous version also while somebody looks for what else was written there.
 
     Raises:
-        WindtunnelError: the copy is another key, or there is no public key.
+        WindtunnelError: there is no public key.
     """
     key, copy = public_key(settings), settings.serving / "versions" / PUBLIC_KEY
     if not key.exists():
@@ -224,7 +227,7 @@ def trusted_key(settings: Settings) -> Path:
     if not copy.exists():
         write_atomically(copy, key.read_bytes())
     elif copy.read_bytes() != key.read_bytes():
-        found = f"the key beside the versions, {copy}, is {fingerprint(copy)}, but versions are verified with {key}, {fingerprint(key)}"
+        found = f"the key beside the versions, {copy}, has SHA-256 {sha256(copy)}, but versions are verified with {key}, {fingerprint(key)}"
         step = "If you replaced the key, remove the copy beside the versions; otherwise somebody wrote to that folder: look for what else"
-        raise WindtunnelError(f"{found}. {step}")
+        print(f"warning: {found}. {step}", file=sys.stderr)
     return key

@@ -8,11 +8,10 @@ import typer
 
 from serving.backends.catalog import connect
 from serving.release.release import reconcile
-from windtunnel.errors import WindtunnelError
+from windtunnel.errors import VersionError, WindtunnelError
 from windtunnel.platform.program import run_program
 from windtunnel.problems import Problem
 from windtunnel.settings import load_settings
-from windtunnel.signatures import SignatureError
 
 POLL_SECONDS = 0.5
 
@@ -25,7 +24,7 @@ def main(server: Annotated[str, typer.Argument(help="The name of a declared back
     while True:
         try:
             changes = reconcile(settings, connected, lambda line: print(line, flush=True))
-        except SignatureError as error:
+        except VersionError as error:
             raise WindtunnelError(f"{error}. Then call `windtunnel reconcile`") from error
         except WindtunnelError as error:
             problem.is_there(f"not reconciled yet: {error}")

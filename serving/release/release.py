@@ -16,10 +16,10 @@ from serving.backends.catalog import connect, find_server, server_of
 from serving.release import audit, golden
 from windtunnel.aliases import ALIASES, Aliases
 from windtunnel.backend import backends
-from windtunnel.errors import WindtunnelError
+from windtunnel.errors import VersionError, WindtunnelError
 from windtunnel.locks import held
 from windtunnel.settings import Settings
-from windtunnel.signatures import SignatureError, trusted_key, verify
+from windtunnel.signatures import trusted_key, verify
 
 STEP_SECONDS = 900.0
 """Timeout for waiting until another step of the same model's release ends."""
@@ -48,8 +48,8 @@ class Release:
     """The releases of one registered model.
 
     Every method raises:
-        SignatureError: a version's signature is missing, foreign or broken. Nothing was changed.
-        WindtunnelError: the registry or the server does not answer or refuses, or the version differs from what the registry holds.
+        VersionError: a version's files or its signature are not what was registered. Nothing was changed.
+        WindtunnelError: the registry or the server does not answer or refuses.
     """
 
     def __init__(self, settings: Settings, name: str, server: Server | None = None) -> None:
@@ -154,11 +154,11 @@ class Release:
         """Make the server serve what the registry's aliases say, and return the changes, a line each.
 
         A champion that gives wrong answers, or cannot be loaded, is replaced by the previous one. A champion that is late stays: it was
-        on time when it was released, and the machine may be busy. A champion without a valid signature is not loaded, but goes on
-        answering where it is. If the server does not answer, the error is raised, so that the caller can retry.
+        on time when it was released, and the machine may be busy. A champion that is damaged or without a valid signature is not loaded,
+        but goes on answering where it is. If the server does not answer, the error is raised, so that the caller can retry.
 
         Raises:
-            SignatureError: the champion has to be loaded, but its signature is missing, foreign or broken.
+            VersionError: the champion has to be loaded, but its files or its signature are not what was registered.
         """
         with self._lock():
             aliases = self._aliases.all().get(self.name, {})
@@ -224,7 +224,7 @@ class Release:
         self._note("roll back", number, champion, Cause("windtunnel", str(error)))
         with suppress(ServerError):  # report the original error; reconcile does the rest
             if champion is not None:
-                with suppress(SignatureError):  # no champion is better than the one that has just failed
+                with suppress(VersionError):  # no champion is better than the one that has just failed
                     if champion not in self.server.served(self.name).versions:
                         self._load(self._fetch(champion))
                     self.server.promote(self.name, champion)
@@ -283,21 +283,21 @@ def reconcile(settings: Settings, server: Server, say: Callable[[str], None] = l
     """Make one server serve what the registry says, for every model that it has or should have; return the changes, a line each.
 
     Raises:
-        SignatureError: champions that have to be loaded are not validly signed. What else there was to do is done.
+        VersionError: champions that have to be loaded are damaged or not validly signed. What else there was to do is done.
         WindtunnelError: the registry or the server does not answer.
     """
     registered = [name for name in Aliases(settings).all() if find_server(name) == server.name]
     changes: list[str] = []
-    unsigned: list[str] = []
+    unusable: list[str] = []
     for name in sorted({*registered, *server.names()}):
         try:
             for change in Release(settings, name, server).reconcile():
                 say(change)
                 changes.append(change)
-        except SignatureError as error:
-            unsigned.append(f"not loaded on {server.name}: {error}")
-    if unsigned:
-        raise SignatureError("; ".join(unsigned))
+        except VersionError as error:
+            unusable.append(f"not loaded on {server.name}: {error}")
+    if unusable:
+        raise VersionError("; ".join(unusable))
     return changes
 
 

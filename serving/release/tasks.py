@@ -19,13 +19,12 @@ from serving.release.gate import judge, judge_speed, tabulate
 from serving.release.release import Cause, Release
 from windtunnel.aliases import Aliases
 from windtunnel.benchmark_result import PROTOCOL_NAMES
-from windtunnel.errors import WindtunnelError
+from windtunnel.errors import VersionError, WindtunnelError
 from windtunnel.files import write_atomically, write_json
 from windtunnel.log_groups import folded
 from windtunnel.platform.program import run_app
 from windtunnel.run import SKIPPED, Run
 from windtunnel.settings import load_settings
-from windtunnel.signatures import SignatureError
 from windtunnel.spans import noted
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
@@ -81,7 +80,7 @@ def benchmark(run: Directory, seconds: Annotated[float, typer.Option(min=0.01, h
                 if champion not in (None, number) and not result.partial:
                     try:
                         both = release.fetch(number), release.fetch(champion)
-                    except SignatureError as error:
+                    except VersionError as error:
                         print(f"{release.name} is not compared with its champion: {error}")
                         continue
                     result = result.with_comparisons(compare_versions(settings, *both, [USUAL_CELL], COMPARED, seconds, print))

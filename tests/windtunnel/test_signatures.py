@@ -1,5 +1,6 @@
 """Signed versions in directories, without a registry; `tests/serving/release/test_signatures.py` has the registry and a server."""
 
+import hashlib
 import json
 import shutil
 import subprocess
@@ -176,7 +177,7 @@ def test_a_key_that_is_none_is_named(signed, settings, tmp_path):
         verify(signed(accuracy=0.9), signing_key(settings), EXPECTED)
 
 
-def test_the_key_beside_the_versions_is_a_copy_and_another_one_is_an_error_that_names_both(settings, tmp_path):
+def test_the_key_beside_the_versions_is_a_copy_and_another_one_is_a_warning_that_names_both(settings, tmp_path, capsys):
     copy = settings.serving / "versions" / "signing-key.pub"
     assert trusted_key(settings) == public_key(settings)
     assert trusted_key(settings) == public_key(settings)
@@ -184,9 +185,14 @@ def test_the_key_beside_the_versions_is_a_copy_and_another_one_is_an_error_that_
     other = Settings(home=tmp_path / "other")
     make_signing_key(other)
     shutil.copyfile(public_key(other), copy)
-    both = rf"{copy}, is {fingerprint(copy)}, but versions are verified with {public_key(settings)}, {fingerprint(public_key(settings))}"
-    with pytest.raises(WindtunnelError, match=both):
-        trusted_key(settings)
+    assert capsys.readouterr().err == ""
+    theirs, ours = fingerprint(copy), f"{public_key(settings)}, {fingerprint(public_key(settings))}"
+    for content, digest in ((copy.read_bytes(), theirs), (b"no key", hashlib.sha256(b"no key").hexdigest())):
+        copy.write_bytes(content)
+        assert trusted_key(settings) == public_key(settings)
+        expected = f"warning: the key beside the versions, {copy}, has SHA-256 {digest}, but versions are verified with {ours}. "
+        assert capsys.readouterr().err.startswith(expected)
+        assert copy.read_bytes() == content
 
 
 def test_the_key_that_verifies_is_a_setting_and_its_lack_is_said(settings, tmp_path):

@@ -1,5 +1,6 @@
 """The commands `sign` and `verify`."""
 
+import sys
 import tempfile
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,14 +21,21 @@ REFERENCE = "NAME[@VERSION|@ALIAS]"
 
 
 def sign(
-    version: Annotated[str, typer.Argument(help="The version; NAME alone is the newest one.", metavar=REFERENCE)], as_json: Json = False
+    version: Annotated[str, typer.Argument(help="The version; NAME alone is the newest one.", metavar=REFERENCE)],
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    as_json: Json = False,
 ) -> None:
-    """Sign a version that has no signature, such as one from before versions were signed. Its files are checked first."""
+    """Sign a version that has no signature, such as one from before versions were signed. Its files are checked first.
+
+    A signature says that you know where the version comes from: it is shown, and you are asked.
+    """
     from windtunnel.settings import load_settings
     from windtunnel.signatures import sign_registered
 
     settings = load_settings()
     with _fetched(settings, version) as (known, directory):
+        if not yes:
+            _ask(known)
         registration = sign_registered(settings, known.name, known.version, directory, known.dag_run)
     if as_json:
         print_json(registration.model_dump())
@@ -64,6 +72,21 @@ def verify(
     print(f"manifest      SHA-256 {registration.manifest_sha256}")
     print(f"signature     of all files, the manifest and the registration, valid\nkey           SHA-256 {found.key}")
     print(f"registration  {registration}, from {registration.dag_run}")
+
+
+def _ask(known: "RegisteredVersion") -> None:
+    """Show where a version comes from, on stderr, and ask whether to sign it.
+
+    Raises:
+        WindtunnelError: the answer is no, or nobody can be asked.
+    """
+    print(f"{known.name} version {known.version}, {known.measured}, created {known.created:%Y-%m-%d %H:%M} UTC", file=sys.stderr)
+    print(f"aliases       {', '.join(known.aliases) or 'none'}\nDAG run       {known.dag_run}", file=sys.stderr)
+    print(f"MLflow run    {known.mlflow_run}\nmanifest      SHA-256 {known.manifest_sha256}", file=sys.stderr)
+    if not sys.stdin.isatty():
+        raise WindtunnelError("there is no terminal to ask on whether to sign it: look at it, then add --yes")
+    if not typer.confirm("Do you know that this run made it, and sign it?", err=True):
+        raise WindtunnelError(f"{known.name} version {known.version} was not signed")
 
 
 @contextmanager

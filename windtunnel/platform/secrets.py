@@ -111,10 +111,15 @@ def make_signing_key(settings: Settings) -> bytes:
     """Create the private key that signs versions, unless there is one, and write its public key beside it; return the public key.
 
     Raises:
-        WindtunnelError: the private key that there is cannot be used.
+        WindtunnelError: the private key that there is cannot be used, or was lost: no other is created in its place.
     """
-    file = signing_key(settings)
+    file, known = signing_key(settings), settings.home / "secrets" / PUBLIC_KEY
     if settings.signing_key is None:
+        if known.exists() and not file.exists():
+            step = (
+                f"Restore it from a backup, or remove {PUBLIC_KEY} too, for a new key with which you sign all versions that have an alias"
+            )
+            raise WindtunnelError(f"the key that signs versions was lost: expected {file}, the private part of {known.name}. {step}")
         keep(file, _new_key)
     public = _public_part(file)
     _write(secrets_folder(settings) / PUBLIC_KEY, public)

@@ -1,6 +1,7 @@
 """What somebody can try who may write to MLflow, to its artefacts and to the volume of versions: nothing of it is ever published."""
 
 import json
+import re
 import shutil
 import signal
 import subprocess
@@ -130,7 +131,7 @@ def test_an_older_version_under_a_newer_number_is_refused_and_cannot_be_signed_a
     old = Aliases(small_house.settings).version(NAME, 1)
     number = int(small_house.mlflow.create_model_version(NAME, old.source, run_id=old.mlflow_run, tags=tags).version)
     refused(number, rf"{NAME} version {number} is another version, which was signed as {NAME} version 1")
-    done = windtunnel("sign", f"{NAME}@{number}", status=1)
+    done = windtunnel("sign", f"{NAME}@{number}", "--yes", status=1)
     assert f"{NAME} version {number} has the files of {NAME} version 1, which are signed as that" in done.stderr
 
 
@@ -158,18 +159,23 @@ def test_a_foreign_key_is_refused_with_both_fingerprints(small_house, trained, r
     refused(known.version, f"{NAME} version {known.version} was signed with another key: {both}")
 
 
-def test_a_swapped_key_beside_the_versions_stops_releases_and_names_both(small_house, refused, tmp_path, release):
+def test_a_swapped_key_beside_the_versions_is_a_warning_that_names_both_and_is_not_used(
+    small_house, trained, refused, tmp_path, release, capsys
+):
     copy = small_house.settings.serving / "versions" / "signing-key.pub"
     own = copy.read_bytes()
     theirs = Settings(home=tmp_path / "theirs")
     copy.write_bytes(make_signing_key(theirs))
     try:
-        both = f"is {fingerprint(public_key(theirs))}, but .*{fingerprint(public_key(small_house.settings))}"
-        with pytest.raises(WindtunnelError, match=both):
-            release.promote(1, CAUSE)
+        release.promote(1, CAUSE)
+        both = f"has SHA-256 {fingerprint(public_key(theirs))}, but .*{fingerprint(public_key(small_house.settings))}"
+        assert re.search(f"^warning: .*{both}", capsys.readouterr().err)
+        test_a_foreign_key_is_refused_with_both_fingerprints(small_house, trained, refused, tmp_path / "signed")
     finally:
         copy.write_bytes(own)
+    capsys.readouterr()
     release.promote(1, CAUSE)
+    assert capsys.readouterr().err == ""
 
 
 def test_a_changed_copy_beside_the_servers_is_fetched_again(small_house, release, trained):
@@ -195,6 +201,28 @@ def test_reconcile_leaves_users_their_champion_if_an_alias_names_a_forged_versio
     finally:
         aliases.move(NAME, "champion", before["champion"])
     assert reconcile_all(small_house.settings)[0] == []
+
+
+@pytest.mark.parametrize("name", [MANIFEST, "golden.safetensors"])
+def test_reconcile_ends_with_what_a_person_has_to_do_if_a_file_of_the_champion_was_lost(
+    small_house, trained, stored, release, right, tmp_path, name
+):
+    known = small_house.register(variant(trained("tensorflow", 2), tmp_path / "another"))
+    (stored(known) / name).unlink()
+    aliases = Aliases(small_house.settings)
+    before = aliases.of(NAME)
+    aliases.move(NAME, "champion", known.version)
+    try:
+        (problem,) = [line for line in reconcile_all(small_house.settings)[1] if NAME in line]
+        assert problem.startswith("not loaded on tfserving: ")
+        assert name in problem
+        assert release.server.served(NAME).champion == before["champion"]
+        assert right()
+        program = [sys.executable, "-m", "serving.release.reconcile", "tfserving"]
+        once = subprocess.run(program, cwd=ROOT, env=small_house.environment, capture_output=True, text=True)
+        assert (once.returncode, once.stderr.endswith("Then call `windtunnel reconcile`\n")) == (1, True), once.stderr
+    finally:
+        aliases.move(NAME, "champion", before["champion"])
 
 
 @pytest.fixture
@@ -223,7 +251,17 @@ def test_an_unsigned_champion_that_is_loaded_goes_on_answering_and_is_signed_by_
     assert once.returncode == 1
     assert once.stderr.endswith("Then call `windtunnel reconcile`\n")
 
-    done = windtunnel("sign", f"{NAME}@1")
+    asked = windtunnel("sign", f"{NAME}@1", status=1)
+    known = Aliases(small_house.settings).version(NAME, 1)
+    assert asked.stderr.splitlines() == [
+        f"{NAME} version 1, {known.measured}, created {known.created:%Y-%m-%d %H:%M} UTC",
+        "aliases       champion",
+        f"DAG run       {known.dag_run}",
+        f"MLflow run    {known.mlflow_run}",
+        f"manifest      SHA-256 {known.manifest_sha256}",
+        "error: there is no terminal to ask on whether to sign it: look at it, then add --yes",
+    ]
+    done = windtunnel("sign", f"{NAME}@1", "--yes")
     assert done.stdout.startswith(f"Signed: {NAME} version 1, accuracy ")
     assert "It is champion: `windtunnel reconcile` loads it where it is missing." in done.stdout
     assert f"{NAME} on tfserving: users get version 1" in reconcile_all(small_house.settings)[0]
@@ -254,7 +292,7 @@ def test_a_failed_promotion_gives_users_back_an_unsigned_champion_if_it_is_loade
 
 
 def run_sign(environment, reference):
-    command = [sys.executable, "-c", "from windtunnel.cli.app import main; main()", "sign", reference, "--json"]
+    command = [sys.executable, "-c", "from windtunnel.cli.app import main; main()", "sign", reference, "--yes", "--json"]
     return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True).stdout
 
 

@@ -76,6 +76,18 @@ def test_a_key_of_ones_own_is_used_as_it_is(tmp_path):
     assert not (tmp_path / "home/secrets/signing-key.pem").exists()
 
 
+def test_a_lost_private_key_is_said_and_no_other_takes_its_place(settings):
+    folder = settings.home / "secrets"
+    public = (folder / "signing-key.pub").read_bytes()
+    (folder / "signing-key.pem").unlink()
+    with pytest.raises(WindtunnelError, match=rf"was lost: expected {folder}/signing-key\.pem, .* Restore it .* remove signing-key\.pub "):
+        make_signing_key(settings)
+    assert not (folder / "signing-key.pem").exists()
+    assert (folder / "signing-key.pub").read_bytes() == public
+    (folder / "signing-key.pub").unlink()
+    assert make_signing_key(settings) != public
+
+
 @pytest.mark.parametrize("command", ["openssl genrsa 2048", "openssl genpkey -algorithm ED25519", "echo a key"])
 def test_another_kind_of_key_is_refused_with_the_next_step(tmp_path, command):
     mine = tmp_path / "mine.pem"
