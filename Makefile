@@ -4,7 +4,7 @@ PYTEST := $(BIN)/pytest -n 3 --durations=25
 TESTS := --ignore=tests/containers
 CPP := $(BIN)/cmake --build libtorch_cpp/build --target
 
-.PHONY: help setup run images test test-fast test-containers bench-run bench-train bench-parity bench-serve bench-judge bench-switch bench-speech bench-speech-swap bench-containers docs sbom figures down
+.PHONY: help setup run images test test-fast test-containers bench-run bench-train bench-parity bench-serve bench-judge bench-switch bench-speech bench-speech-swap bench-soak bench-containers docs sbom figures down
 
 help: ## show this help
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 19
@@ -56,6 +56,9 @@ bench-speech: setup ## measure the speech server, and compare it with its no-op 
 
 bench-speech-swap: setup ## measure the latency of a thousand clients while the speech model is retrained and replaced
 	@$(BIN)/python -m benchmarks.speech.model_replacement
+
+bench-soak: setup ## measure an hour of traffic over every protocol, with a release a minute, on a platform of its own
+	@$(BIN)/python -m benchmarks.soak
 
 bench-containers: setup ## measure the overhead of running a task in a container, on a running stack
 	@$(BIN)/python -m benchmarks.container_cost

@@ -33,11 +33,12 @@ AUDIO_BYTES = 2**20
 
 
 class Kind(NamedTuple):
-    """A kind of files that can be sent: the suffix with which they are written for the model's reader, how they begin, and the largest.
+    """A kind of files that can be sent: its name, the suffix for the model's reader, how files begin, and the largest.
 
     The readers take more formats, such as JSON, whose lists need twenty times the memory of the file.
     """
 
+    name: str
     suffix: str
     magic: tuple[bytes, ...]
     most_bytes: int = MOST_BYTES
@@ -45,10 +46,10 @@ class Kind(NamedTuple):
 
 IMAGE = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff")  # browsers take the type from the file's name, which may be wrong
 KINDS = {
-    "image/png": Kind(".png", IMAGE),
-    "image/jpeg": Kind(".jpg", IMAGE),
-    "audio/wav": Kind(".wav", (b"RIFF", b"RIFX", b"RF64"), AUDIO_BYTES),
-    "application/octet-stream": Kind(".npy", (b"\x93NUMPY",)),
+    "image/png": Kind("a PNG or JPEG picture", ".png", IMAGE),
+    "image/jpeg": Kind("a PNG or JPEG picture", ".jpg", IMAGE),
+    "audio/wav": Kind("a WAV file", ".wav", (b"RIFF", b"RIFX", b"RF64"), AUDIO_BYTES),
+    "application/octet-stream": Kind("a NumPy array (.npy), or a picture or WAV sent as such", ".npy", (b"\x93NUMPY",)),
 }
 """The kinds of files, by media type."""
 
@@ -76,11 +77,10 @@ def read_file(model: Model, kind: str, content: bytes) -> np.ndarray:
     Raises:
         BadSampleError: it is not of this kind, or the model's reader rejects it.
     """
-    suffix, magic, _ = KINDS[kind]
+    wanted, suffix, magic, _ = KINDS[kind]
     if not content.startswith(magic):
-        begin = f"{len(content)} bytes that begin with {content[:8]!r}" if content else "an empty file"
-        wanted = " or ".join(map(repr, magic))
-        raise BadSampleError(f"unknown format: found {begin}, expected {kind}, which begins with {wanted}. Send another file")
+        begin = f"{len(content):,} bytes that begin with {content[:8]!r}" if content else "an empty file"
+        raise BadSampleError(f"unknown format: found {begin}, expected {wanted}. Send another file")
     read: Callable[[Path, Any], np.ndarray] = model.load(model.input.reader)
     with _READING, tempfile.TemporaryDirectory(prefix="windtunnel-") as folder:
         file = Path(folder, f"sample{suffix}")  # a name of our own: the sender's says nothing

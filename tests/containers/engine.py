@@ -19,6 +19,7 @@ PACKAGES = {
     "/usr/sbin/debootstrap": "debootstrap",
     "/usr/bin/podman": "podman",
 }
+CACHE_SIZE = "30GB"  # the images of one tree and what they are built from take 22
 CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "windtunnel"
 
 
@@ -121,9 +122,10 @@ def started() -> Iterator[Engine]:
 
 
 def _clear(engine: Engine) -> None:
-    """Remove what a session that was killed has left in an engine of our own, which has started its services again."""
+    """Remove what a session that was killed has left in an engine of our own, which has started its services again, and old images."""
     engine.docker("swarm", "leave", "--force", check=False)
     if left := engine.containers():
         engine.docker("rm", "--force", *left)
-    for kind in ("network", "volume"):
+    for kind in ("network", "volume", "image"):
         engine.docker(kind, "prune", "--force")
+    engine.docker("builder", "prune", "--force", "--keep-storage", CACHE_SIZE)

@@ -191,7 +191,7 @@ NPY = "application/octet-stream"
     ("kind", "content", "status", "said"),
     [
         ("image/png", b"", 400, "found an empty file"),
-        ("image/png", b"nonsense", 400, "found 8 bytes that begin with b'nonsense', expected image/png, which begins with b'\\x89PNG"),
+        ("image/png", b"nonsense", 400, "found 8 bytes that begin with b'nonsense', expected a PNG or JPEG picture. Send"),
         ("image/png", DIGIT[:60], 400, "cannot be decoded"),
         ("image/jpeg", encoded("JPEG")[:200], 400, "cannot be decoded"),
         ("image/png", encoded("PNG", (9000, 9000)), 400, "too large"),
@@ -205,7 +205,12 @@ NPY = "application/octet-stream"
         (NPY, b"\x93NUMPY\x01\x00", 400, "cannot be read"),
         (NPY, saved(np.zeros((28, 28))).replace(b"(28, 28)", b"(9**9,  )", 1), 400, "cannot be read"),
         (NPY, saved(np.zeros((28, 28))).replace(b"(28, 28), ", b"(99999999,)", 1), 400, "cannot be read"),
-        (NPY, b"[" + b"[]," * (2 * 2**20) + b"[]]", 400, "expected application/octet-stream, which begins with b'\\x93NUMPY'"),
+        (
+            NPY,
+            b"[" + b"[]," * (2 * 2**20) + b"[]]",
+            400,
+            "expected a NumPy array (.npy), or a picture or WAV sent as such. Send another file",
+        ),
         (NPY, b"\x1f\x8b" + bytes(50), 400, "unknown format"),
         ("image/svg+xml", b"<svg/>", 415, "image/png"),
         ("", DIGIT, 415, "image/png"),

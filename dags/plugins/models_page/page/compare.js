@@ -219,7 +219,13 @@ function differences(found, sides) {
     "section",
     {},
     heading,
-    h("p", {}, `They differ on ${integer(found.count)} of ${count(found.of, what)}.${found.count ? shown : ""}`),
+    h(
+      "p",
+      {},
+      found.count
+        ? `They differ on ${integer(found.count)} of ${count(found.of, what)}.${shown}`
+        : `They agree on all ${count(found.of, what)}.`,
+    ),
     h(
       "ul",
       { class: "differences", role: "list" },
