@@ -1,10 +1,10 @@
 BIN := .venv/bin
 # More processes than cores, because the tests of platforms spend half of their time waiting.
 PYTEST := $(BIN)/pytest -n 3 --durations=25
-TESTS := --ignore=tests/containers
+TESTS := --ignore=tests/containers --ignore=tests/faults
 CPP := $(BIN)/cmake --build libtorch_cpp/build --target
 
-.PHONY: help setup run images test test-fast test-containers bench-run bench-train bench-parity bench-serve bench-judge bench-switch bench-speech bench-speech-swap bench-soak bench-containers docs sbom figures down
+.PHONY: help setup run images test test-fast test-containers test-faults bench-run bench-train bench-parity bench-serve bench-judge bench-switch bench-speech bench-speech-swap bench-soak bench-containers docs sbom figures down
 
 help: ## show this help
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 19
@@ -19,7 +19,7 @@ run: setup ## start the platform, train LeNet-5 with three frameworks, release i
 images: ## build the container images
 	@scripts/images.sh
 
-test: ## run all checks and tests, without those of the containers
+test: ## run all checks and tests, without those of containers and faults
 	@scripts/setup.sh chromium=chromium
 	@$(CPP) lenet5_test tutorial_mnist
 	@$(PYTEST) $(TESTS)
@@ -30,6 +30,9 @@ test-fast: setup ## run all checks, and the tests that start no server, trainer 
 
 test-containers: setup ## build the images, and test the containers on a real Docker engine
 	@$(BIN)/pytest tests/containers
+
+test-faults: setup ## fill a small disk, and kill twenty processes at random; root can mount the disk
+	@KILLS=20 $(BIN)/pytest -s tests/faults tests/e2e/test_killed.py
 
 bench-run: setup ## measure the duration of a run by activity, and the cost of an idle platform, on a platform of its own
 	@$(BIN)/python -m benchmarks.run_timing

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from windtunnel.errors import WindtunnelError
 from windtunnel.platform import lifecycle
 from windtunnel.platform.airflow import POLL_SECONDS, Airflow, AirflowAwayError, DagRun
+from windtunnel.platform.home import check_room
 from windtunnel.platform.supervised import last_start
 from windtunnel.settings import Settings
 
@@ -23,7 +24,7 @@ def watch(settings: Settings, airflow: Airflow, dag_id: str, run_id: str, say: C
         say: called with messages about what the run waits for, and when that is available again.
 
     Raises:
-        WindtunnelError: the run waits for a process that is not restarted automatically.
+        WindtunnelError: the run waits for a process that is not restarted automatically, or the disk is full.
     """
     missing = waiting = ""
     due = 0.0
@@ -62,6 +63,10 @@ def _missing(settings: Settings, name: str) -> str:
     if last_start(settings.home, name) is None:
         return f"the run waits for the {name}: it sends no heartbeat"
     found = next(process for process in lifecycle.status(settings) if process.name == name)
+    try:
+        check_room(settings.home)
+    except WindtunnelError as error:  # on a full disk the scheduler ends, or goes on and does nothing
+        raise WindtunnelError(f"the run waits for the {name}: {error}. Then call `windtunnel up`: the run continues") from error
     if found.up:
         return ""
     if found.state in ("failed", "down"):

@@ -80,7 +80,7 @@ def start(settings: Settings) -> subprocess.Popen[bytes]:
     settings.logs.mkdir(parents=True, exist_ok=True)
     with log_of(settings, SUPERVISOR).open("a") as output:
         return subprocess.Popen(
-            ["supervisord", "-c", "supervisord.conf"],
+            ["python", "-m", "windtunnel.platform.supervisord", "-c", "supervisord.conf"],
             env=platform_environment(settings) | {PLATFORM: str(settings.home), NAME: SUPERVISOR},
             cwd=directory,
             stdin=subprocess.DEVNULL,

@@ -1,8 +1,10 @@
 """The supervisor with processes that take no time to start."""
 
 import os
+import shutil
 import signal
 import stat
+import subprocess
 from contextlib import suppress
 
 import psutil
@@ -123,6 +125,34 @@ def test_a_process_that_cannot_live_is_given_up_and_tried_again_on_demand(superv
     all_up(settings)
     assert found(settings, "other").restarts == 0
     assert not lifecycle.up(settings)
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A disk of 1 MB, in memory."""
+    if os.geteuid():
+        pytest.skip("NO FULL DISK IS TESTED: only root can mount a disk. Run this as root")
+    place = tmp_path / "disk"
+    place.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", place], check=True)
+    yield place
+    subprocess.run(["umount", place], check=True)
+
+
+def test_it_goes_on_if_the_disk_is_full_and_loses_what_cannot_be_written(small_disk, supervise, monkeypatch):
+    monkeypatch.setattr("windtunnel.platform.home.ROOM", 0)  # MiB
+    settings = supervise("dying: exec sleep 600\nchatty: while sleep 0.1; do seq 10000; done\n", "disk/home")
+    wait_for(lambda: all(process.up for process in lifecycle.status(settings)))
+    before = {process.name: process.pid for process in lifecycle.status(settings)}
+    wait_for(lambda: shutil.disk_usage(small_disk).free == 0)
+    os.kill(before.pop("dying"), signal.SIGKILL)  # it cannot be started, because its start cannot be noted
+    wait_for(lambda: found(settings, "dying").state == "failed", explain=lambda: lifecycle.status(settings))
+    assert {name: found(settings, name).pid for name in before} == before
+
+    (settings.logs / "chatty.log").write_bytes(b"")
+    assert lifecycle.up(settings)
+    wait_for(lambda: found(settings, "dying").up)
+    assert {name: found(settings, name).pid for name in before} == before
 
 
 def test_up_names_what_it_cannot_repair_and_leaves_the_others_up(supervise):
