@@ -141,7 +141,7 @@ def test_the_page_answers_the_last_of_the_recordings_that_are_dropped_on_it(plat
         expect(label).to_have_text("up")
         assert len(asked) == 1
         drop(page, recording(b"\x89PNG\r\n\x1a\n"))
-        expect(page.get_by_role("alert")).to_contain_text("expected audio/wav, which begins with b'RIFF'")
+        expect(page.get_by_role("alert")).to_contain_text("expected a WAV file. Send another file")
 
 
 @contextmanager

@@ -61,7 +61,7 @@ def test_silence_is_said_and_what_is_no_recording_of_a_second_is_refused(client)
     assert "silence" in answer["problem"]
     for content, said in (
         (wav_bytes(np.ones(40_000, np.int16)), "wrong length"),
-        (b"\x89PNG\r\n", "expected audio/wav"),
+        (b"\x89PNG\r\n", "expected a WAV file"),
         (b"RIFF", "not a WAV file"),
     ):
         reply = client.post(TRY, content=content, headers=WAV)
