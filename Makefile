@@ -1,7 +1,7 @@
 BIN := .venv/bin
 # More processes than cores, because the tests of platforms spend half of their time waiting.
-PYTEST := $(BIN)/pytest -n 3 --durations=25
-TESTS := --ignore=tests/containers --ignore=tests/faults
+PYTEST := $(BIN)/pytest -n 3 --durations=25 --ignore=tests/faults
+TESTS := --ignore=tests/containers
 CPP := $(BIN)/cmake --build libtorch_cpp/build --target
 
 .PHONY: help setup run images test test-fast test-containers test-faults bench-run bench-train bench-parity bench-serve bench-judge bench-switch bench-speech bench-speech-swap bench-soak bench-containers docs sbom figures down

@@ -16,15 +16,15 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
+from benchmarks.running_servers import private_settings
 from windtunnel.cli.params import parse_params
 from windtunnel.cli.watch import watch
 from windtunnel.measure import keep, load_before
 from windtunnel.platform import lifecycle
 from windtunnel.platform.airflow import Airflow, DagRun
-from windtunnel.platform.ports import platform_ports
 from windtunnel.platform.processes import GONE, running
 from windtunnel.platform.program import run_program
-from windtunnel.settings import Settings, load_settings
+from windtunnel.settings import load_settings
 from windtunnel.spans import Activity, divide
 from windtunnel.tables import render
 
@@ -39,13 +39,13 @@ def main(
     kept = load_settings().home
     load = load_before()
     with tempfile.TemporaryDirectory() as home:
-        settings = Settings(home=Path(home), schedule=None, **platform_ports())
+        settings = private_settings(Path(home))
         try:
             started = time.monotonic()
             lifecycle.up(settings, print)
             up = time.monotonic() - started
             airflow = Airflow(settings)
-            airflow.ensure_pool("measured", 1, "Training and benchmarks, one at a time")
+            airflow.ensure_pool()
             started = time.monotonic()
             run_id = airflow.trigger("lenet5", parse_params(param or [], airflow.params("lenet5")))
             *_, run = watch(settings, airflow, "lenet5", run_id, print)

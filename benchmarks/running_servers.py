@@ -20,7 +20,7 @@ START_SECONDS = 300
 
 
 def private_settings(home: Path) -> Settings:
-    """Return settings with this home and free ports for the model servers."""
+    """Return settings with this home, free ports, and no runs by schedule."""
     return Settings(home=home, schedule=None, **platform_ports())
 
 

@@ -21,6 +21,7 @@ import typer
 from rich.table import Table
 from safetensors.numpy import load_file
 
+from benchmarks.running_servers import private_settings
 from serving.backends.base import Protocol, served_model
 from serving.load.generators import OpenLoop, Sample, percentile
 from serving.release.release import Cause, Release, local_copy
@@ -31,7 +32,6 @@ from windtunnel.errors import WindtunnelError
 from windtunnel.measure import cpu, keep, load_before
 from windtunnel.platform import lifecycle
 from windtunnel.platform.airflow import Airflow
-from windtunnel.platform.ports import platform_ports
 from windtunnel.platform.processes import GONE, memory, running
 from windtunnel.platform.program import run_program
 from windtunnel.run import git_commit
@@ -188,11 +188,11 @@ def main(minutes: Annotated[float, typer.Option(min=2, help="Length of the measu
     """Start a platform, train, measure, and write `soak.json` and `soak.txt` into the `benchmarks` folder of the usual platform's home."""
     kept, load = load_settings().home, load_before()
     with tempfile.TemporaryDirectory() as home:
-        settings = Settings(home=Path(home), schedule=None, **platform_ports())
+        settings = private_settings(Path(home))
         try:
             lifecycle.up(settings, print)
             airflow = Airflow(settings)
-            airflow.ensure_pool("measured", 1, "Training and benchmarks, one at a time")
+            airflow.ensure_pool()
             train(settings, airflow)
             traffic, looks, releases = soak(settings, 60 * minutes)
         finally:

@@ -3,7 +3,6 @@
 import os
 import re
 import shutil
-import subprocess
 
 import pytest
 from safetensors.numpy import load_file
@@ -11,37 +10,21 @@ from safetensors.numpy import load_file
 from serving.backends.catalog import connect
 from tests.e2e.conftest import new_platform, up
 from tests.serving.conftest import House
+from tests.small_disk import mounted
 from windtunnel.platform import lifecycle
 
 pytestmark = pytest.mark.minutes(2)
 NAME = "lenet5-tensorflow"
-RUN = (
-    "run",
-    "lenet5",
-    "--param",
-    "frameworks=tensorflow",
-    "--param",
-    "samples=64",
-    "--param",
-    "epochs=1",
-    "--param",
-    "benchmark_seconds=0",
-)
+PARAMS = ("frameworks=tensorflow", "samples=64", "epochs=1", "benchmark_seconds=0")
+RUN = ("run", "lenet5", *(word for param in PARAMS for word in ("--param", param)))
 GO_ON = ("supervisor", "mlflow", "torchserve", "tfserving", "speech")
 LEFT = 200_000  # bytes: less than any run needs, and enough for the line of a log
 
 
 @pytest.fixture(scope="module")
 def disk(tmp_path_factory):
-    """A disk of its own, 2 GB in memory of which only what is written is used."""
-    if os.geteuid():
-        pytest.skip("NO FULL DISK IS TESTED: only root can mount a disk. Run this as root")
-    place = tmp_path_factory.mktemp("disk")
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2g", "tmpfs", place], check=True)
-    try:
-        yield place
-    finally:
-        subprocess.run(["umount", place], check=True)
+    with mounted(tmp_path_factory.mktemp("full") / "disk", "2g") as made:
+        yield made
 
 
 @pytest.fixture(scope="module")

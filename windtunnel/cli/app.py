@@ -56,8 +56,7 @@ def up(as_json: Json = False) -> None:
     _tell_wrong_declarations()
     with _stderr().status("starting") as spinner:
         started = lifecycle.up(settings, spinner.update)
-        # One at a time, because they share the machine and their times are compared.
-        Airflow(settings).ensure_pool("measured", 1, "Training and benchmarks, one at a time")
+        Airflow(settings).ensure_pool()
         done = [point.load()(settings, spinner.update) for point in entry_points(group=AFTER_UP)]
     if started and (names := ignored(settings)):
         print(f"ignored environment variables: {', '.join(names)}", file=sys.stderr)

@@ -28,6 +28,7 @@ PARSE_SECONDS = 300  # until Airflow has read a new DAG file on a busy machine
 RESULT = "Result: "  # begins the line of a run's note that `note_result` writes
 NOTE_LENGTH = 1000  # Airflow allows no more
 ANSWER_SECONDS = 90.0
+POOL = {"name": "measured", "slots": 1, "description": "Training and benchmarks, one at a time", "include_deferred": False}
 """Longer than Airflow's database timeout (windtunnel/platform/environment.py), so that the client receives Airflow's own error."""
 
 
@@ -100,12 +101,14 @@ class Airflow:
         self.http = httpx.Client(base_url=settings.airflow_url, timeout=ANSWER_SECONDS, trust_env=False)
         self.http.headers.update(authorization(self._request(**token_request(USER, airflow_password(settings)))))
 
-    def ensure_pool(self, name: str, slots: int, description: str) -> None:
-        """Create a pool if it does not exist. At most `slots` of its tasks run at a time."""
-        pool = {"name": name, "slots": slots, "description": description, "include_deferred": False}
+    def ensure_pool(self) -> None:
+        """Create the pool of training and benchmarks if it does not exist.
+
+        It lets one task run at a time, because these tasks share the machine and their times are compared.
+        """
         known = self._request("GET", "/api/v2/pools", params={"limit": 1000})["pools"]
-        if name not in (pool["name"] for pool in known):
-            self._request("POST", "/api/v2/pools", json=pool)
+        if POOL["name"] not in (pool["name"] for pool in known):
+            self._request("POST", "/api/v2/pools", json=POOL)
 
     def params(self, dag_id: str) -> dict[str, dict[str, Any]]:
         """Return the JSON schema of each parameter of a DAG. Wait if Airflow has not read the DAG's file yet.

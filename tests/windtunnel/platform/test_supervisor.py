@@ -4,12 +4,12 @@ import os
 import shutil
 import signal
 import stat
-import subprocess
 from contextlib import suppress
 
 import psutil
 import pytest
 
+from tests.small_disk import mounted
 from tests.waiting import wait_for
 from windtunnel.backend import backends
 from windtunnel.errors import WindtunnelError
@@ -129,14 +129,8 @@ def test_a_process_that_cannot_live_is_given_up_and_tried_again_on_demand(superv
 
 @pytest.fixture
 def small_disk(tmp_path):
-    """A disk of 1 MB, in memory."""
-    if os.geteuid():
-        pytest.skip("NO FULL DISK IS TESTED: only root can mount a disk. Run this as root")
-    place = tmp_path / "disk"
-    place.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", place], check=True)
-    yield place
-    subprocess.run(["umount", place], check=True)
+    with mounted(tmp_path / "disk", "1m") as disk:
+        yield disk
 
 
 def test_it_goes_on_if_the_disk_is_full_and_loses_what_cannot_be_written(small_disk, supervise, monkeypatch):
