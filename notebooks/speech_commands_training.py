@@ -49,7 +49,7 @@ from windtunnel.data.other_words import locate_others
 from windtunnel.data.recordings import locate_recordings
 from windtunnel.data.wav import wav_bytes
 from windtunnel.manifest import verify_version
-from windtunnel.platform.child_processes import die_with_parent
+from windtunnel.platform.child_processes import ending_with_parent
 from windtunnel.platform.ports import free_ports
 from windtunnel.run import Run
 from windtunnel.settings import ROOT
@@ -227,7 +227,7 @@ with (run.directory / "server.ini").open("w") as file:
 log = run.directory / "dlserver.log"
 with log.open("w") as file:
     server = subprocess.Popen(
-        ["dlserver", "server.ini"], cwd=run.directory, stdout=subprocess.PIPE, stderr=file, text=True, preexec_fn=die_with_parent
+        ending_with_parent(["dlserver", "server.ini"]), cwd=run.directory, stdout=subprocess.PIPE, stderr=file, text=True
     )
 print(server.stdout.readline() or log.read_text(), end="")
 

@@ -5,13 +5,11 @@ engine.
 """
 
 import argparse
-import os
 import signal
 import subprocess
 import sys
-from functools import partial
 
-from windtunnel.platform.child_processes import die_with_parent
+from windtunnel.platform.child_processes import ending_with_parent
 
 STOP_SECONDS = 10
 
@@ -19,9 +17,8 @@ STOP_SECONDS = 10
 def main(server: str) -> None:
     """Run the server until it ends or this process is told to stop."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    ends_with_this = partial(die_with_parent, os.getpid())  # set from outside: while it still imports, it would outlive a SIGKILL
     serving, reconciling = (
-        subprocess.Popen([sys.executable, "-m", program, server], preexec_fn=ends_with_this)
+        subprocess.Popen(ending_with_parent([sys.executable, "-m", program, server]))
         for program in ("serving.backends.serve", "serving.release.reconcile")
     )
     try:

@@ -5,7 +5,7 @@
 The trainer keeps the contract of `train_server/README.md` and does not depend on MLflow, TensorBoard or Airflow.
 """
 
-import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -23,7 +23,7 @@ from windtunnel.errors import WindtunnelError
 from windtunnel.log_groups import folded_if_long
 from windtunnel.manifest import verify_version
 from windtunnel.model import Framework, find_model, load_any_spec
-from windtunnel.platform.child_processes import die_with_parent
+from windtunnel.platform.child_processes import die_with_parent, ending_with_parent
 from windtunnel.platform.program import run_program
 from windtunnel.run import Run
 from windtunnel.spans import noted
@@ -73,11 +73,9 @@ def training(
 def _started(framework: Framework, spec_file: Path, data: Path, conditions: Path, out: Path) -> Iterator[subprocess.Popen[str]]:
     flags = {"--spec": spec_file, "--data": data, "--conditions": conditions, "--out": out}
     command = [*framework.command, *(str(word) for flag in flags.items() for word in flag)]
-    try:
-        trainer = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, preexec_fn=partial(die_with_parent, os.getpid()))
-    except OSError as error:
-        raise WindtunnelError(f"{command[0]} cannot be started ({error.strerror}). Build it with `make setup`") from error
-    with trainer:
+    if not shutil.which(command[0]):
+        raise WindtunnelError(f"{command[0]} is no program that can be started. Build it with `make setup`")
+    with subprocess.Popen(ending_with_parent(command), stdout=subprocess.PIPE, text=True) as trainer:
         try:
             yield trainer
         except BaseException:

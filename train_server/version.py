@@ -4,13 +4,11 @@ The steps are the same for every framework; see `train_server/README.md`.
 """
 
 import json
-import os
 import platform
 import shutil
 import subprocess
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -21,7 +19,7 @@ from windtunnel.files import sha256, write_json
 from windtunnel.manifest import MANIFEST
 from windtunnel.measure import cpu
 from windtunnel.model import Framework, find_model
-from windtunnel.platform.child_processes import die_with_parent
+from windtunnel.platform.child_processes import ending_with_parent
 from windtunnel.spec import Training
 
 
@@ -68,7 +66,7 @@ def verify_export(command: Sequence[str], directory: Path, say: Callable[[str], 
         WindtunnelError: the export in `directory` differs from its golden set.
     """
     words = [*command, "--verify", str(directory)]
-    done = subprocess.run(words, capture_output=True, text=True, preexec_fn=partial(die_with_parent, os.getpid()))
+    done = subprocess.run(ending_with_parent(words), capture_output=True, text=True)
     for line in done.stdout.splitlines():
         say(line)
     if done.returncode:

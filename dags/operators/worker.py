@@ -22,7 +22,7 @@ from requests import RequestException
 
 from dags.operators.engine import connect, labels
 from dags.operators.reaper import has_owner, reap
-from windtunnel.platform.child_processes import die_with_parent
+from windtunnel.platform.child_processes import ending_with_parent
 from windtunnel.problems import Problem
 from windtunnel.settings import Settings, load_settings
 
@@ -42,7 +42,7 @@ def main() -> int:
     queues = os.environ.get("WINDTUNNEL_WORKER_QUEUES") or "default"
     # a session of its own, because tini signals the container's process group, which must not stop the tasks early
     command = ["airflow", "celery", "worker", "--skip-serve-logs", "--queues", queues]  # logs are read from their volume
-    celery = subprocess.Popen(command, start_new_session=True, preexec_fn=partial(die_with_parent, os.getpid()))
+    celery = subprocess.Popen(ending_with_parent(command), start_new_session=True)
     engine_away = Problem(partial(print, flush=True))
     while celery.poll() is None and not stop.wait(REAP_SECONDS):
         try:

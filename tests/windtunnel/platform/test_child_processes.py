@@ -10,8 +10,8 @@ from tests.waiting import PATIENCE
 
 PARENT = """
 import subprocess, sys
-from windtunnel.platform.child_processes import die_with_parent
-child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], preexec_fn=die_with_parent)
+from windtunnel.platform.child_processes import ending_with_parent
+child = subprocess.Popen(ending_with_parent([sys.executable, "-c", "import time; time.sleep(600)"]))
 print(child.pid, flush=True)
 child.wait()
 """
