@@ -79,7 +79,8 @@ def draw_training_speed(source: Path, out: Path) -> None:
         draw_comparison(left, result)
         draw_batch_sizes(middle, result["scaling"]["samples_per_second"])
         draw_epochs(right, result["scaling"]["epoch_seconds"])
-        figure.suptitle(f"Training {LENET5.title} on MNIST: {result['samples']:,} images per epoch, {result['threads']} threads")
+        threads = "1 thread" if result["threads"] == 1 else f"{result['threads']} threads"
+        figure.suptitle(f"Training {LENET5.title} on MNIST: {result['samples']:,} images per epoch, {threads}")
         out.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(out, dpi=110, metadata={"Software": None})
         plt.close(figure)

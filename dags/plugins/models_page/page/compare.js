@@ -56,6 +56,7 @@ async function load(place, [a, b], signal) {
       colour: find(each.name)?.colour ?? "gray",
       model: find(each.name)?.model,
     }));
+    if (sides[0].colour === sides[1].colour) sides[1].colour = "var(--text)"; // two versions of one framework
     replace(place, facts(sides), curves(sides), latency(sides), differences(found.differences, sides));
   } catch (error) {
     if (!(error instanceof Problem)) return;
