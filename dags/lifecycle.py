@@ -10,7 +10,7 @@ from dags.operators.approval import Approve
 from dags.operators.runtime import program
 from dags.operators.skipping import only_if
 from dags.signing import signed
-from dags.steps import APPROVE, BENCHMARK, FIRE_DRILL, NAMED, NOTED, POOL, RUN, TRAINING, step
+from dags.steps import APPROVE, BENCHMARK, FIRE_DRILL, NAMED, NOTED, POOL, RUN, TRAINING, WHO, step
 from dags.texts import described
 from windtunnel.model import Model
 
@@ -106,7 +106,7 @@ def add_tasks(model: Model, fields: Iterable[str]) -> None:
         chain(
             step("gate", "--margin", "{{ params.margin }}", *speed, name=name, trigger_rule=TriggerRule.NONE_FAILED, **NAMED),
             approve,
-            step("promote", "--approved-by", approve.output, name=name, outlets=[CHAMPIONS], post_execute=promoted, **NAMED),
+            step("promote", WHO, "--approved-by", approve.output, name=name, outlets=[CHAMPIONS], post_execute=promoted, **NAMED),
             step("drill", name=name, task="fire_drill", pre_execute=only_if("fire_drill"), retries=0, **NAMED),
         )
 

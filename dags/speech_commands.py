@@ -10,7 +10,7 @@ from dags.operators.approval import Approve
 from dags.operators.runtime import program
 from dags.operators.skipping import only_if
 from dags.signing import signed
-from dags.steps import APPROVE, FIRE_DRILL, MARGIN, NOTED, OWNER, POOL, RUN, TRAINING, common, docs_url, step
+from dags.steps import APPROVE, FIRE_DRILL, MARGIN, NOTED, OWNER, POOL, RUN, TRAINING, WHO, common, docs_url, step
 from dags.texts import described
 from train_server.speech_commands.model import PYTORCH, SMALLEST_BATCH
 
@@ -97,7 +97,7 @@ with DAG(
         "train_server.speech_commands.evaluate", *RUN, trigger_rule=TriggerRule.NONE_FAILED_MIN_ONE_SUCCESS, **described("evaluate")
     )
     approve = Approve(run=RUN[1], framework=NAME, **described("approve"))
-    promote = step("promote", "--approved-by", approve.output, name=NAME, outlets=[CHAMPIONS], post_execute=promoted)
+    promote = step("promote", WHO, "--approved-by", approve.output, name=NAME, outlets=[CHAMPIONS], post_execute=promoted)
     fire_drill = step("drill", name=NAME, task="fire_drill", pre_execute=only_if("fire_drill"), retries=0)
     settle = program("serving.speech_server.feedback.claims", "settle", *RUN, trigger_rule=TriggerRule.ALL_DONE, **described("settle"))
     report = program(

@@ -14,6 +14,7 @@ from windtunnel.settings import load_settings, run_directory
 
 POOL = "measured"  # has one slot: training and benchmarks share the machine, and their times are compared
 RUN = ("--run", "{{ run_directory(dag.dag_id, run_id) }}")
+WHO = "--who={{ dag_run.triggering_user_name or dag.dag_id }}"  # a run on a schedule has no user
 NAMED = {"map_index_template": "{{ task.command[-1] }}"}  # a mapped task's framework is the last word of its command
 
 OWNER = "windtunnel"  # of the models that this project declares

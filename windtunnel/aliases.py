@@ -93,7 +93,8 @@ class Aliases:
             reply = self._http.request(method, path, **arguments)
             reply.raise_for_status()
         except httpx.HTTPStatusError as error:
-            kind = NotRegisteredError if error.response.status_code == httpx.codes.NOT_FOUND else WindtunnelError
+            unknown = (httpx.codes.NOT_FOUND, httpx.codes.BAD_REQUEST)  # of a name that MLflow does not allow
+            kind = NotRegisteredError if error.response.status_code in unknown else WindtunnelError
             raise kind(f"MLflow at {self._url}: {_message(error.response)}; `windtunnel models` lists all versions") from error
         except httpx.HTTPError as error:
             raise WindtunnelError(f"MLflow at {self._url} does not answer ({error}); see `windtunnel status`") from error

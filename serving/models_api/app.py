@@ -65,6 +65,8 @@ def _health(request: Request) -> JSONResponse:
 
 def _versions(sources: Sources, request: Request) -> Json:
     name = request.query_params.get("name", "")
+    if not name:
+        raise HTTPException(400, "the name is missing: expected that of a registered model, such as lenet5-pytorch")
     return state.versions_page(sources, name, _number(request, "limit", PAGE, 1, MOST), _before(request))
 
 

@@ -14,7 +14,7 @@ from safetensors.numpy import load
 from serving.backends.base import Outputs, Server
 from serving.backends.images import reversed_images
 from serving.models_api.body import MOST_BYTES
-from serving.models_api.labels import called, words_of
+from serving.models_api.labels import called, words_of, words_served
 from serving.models_api.pictures import audio_uri, image_uri
 from serving.models_api.records import Json
 from serving.models_api.servers import Answer, Look
@@ -104,7 +104,7 @@ def try_sample(sources: Sources, model: Model, sample: np.ndarray) -> Json:
 
     ready = {name: (framework.backend, asked(name)) for name, framework in champions.items() if _champion(look, name) is not None}
     found = sources.servers.ask(ready, ASK_SECONDS)
-    answers = [_answer(model, name, framework, look, found.get(name)) for name, framework in champions.items()]
+    answers = [_answer(sources, model, name, framework, look, found.get(name)) for name, framework in champions.items()]
     return {"answers": answers, "seen": image_uri(model, sample[0]), "warning": reversed_images(sample, model.input)}
 
 
@@ -195,15 +195,18 @@ def _timed(server: Server, name: str, sample: np.ndarray) -> tuple[Outputs, floa
     return outputs, 1000 * (time.perf_counter() - start)
 
 
-def _answer(model: Model, name: str, framework: Framework, look: Look, found: Answer[tuple[Outputs, float]] | None) -> Json:
-    about = {"name": name, "framework": framework.name, "server": framework.backend, "version": _champion(look, name)}
-    if found is None or found.found is None:
+def _answer(
+    sources: Sources, model: Model, name: str, framework: Framework, look: Look, found: Answer[tuple[Outputs, float]] | None
+) -> Json:
+    version = _champion(look, name)
+    about = {"name": name, "framework": framework.name, "server": framework.backend, "version": version}
+    if found is None or found.found is None or version is None:
         nothing = f"{framework.backend} has no champion of {name}. Reconcile"
         problem = found.problem if found else look.problems.get(framework.backend, nothing)
         return about | {"label": None, "bars": [], "milliseconds": None, "problem": problem}
     outputs, milliseconds = found.found
     names = outputs.get("words")
-    words = None if names is None else [str(word) for word in names]
+    words = words_served(sources.settings, name, version) if names is None else [str(word) for word in names]
     shown = outputs[PROBABILITIES if PROBABILITIES in outputs else model.outputs[0].name][0].ravel()
     bars = [{"label": called(index, words), "value": float(value)} for index, value in enumerate(shown)]
     label = called(int(labels(outputs[model.outputs[0].name])[0]), words)

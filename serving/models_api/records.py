@@ -9,6 +9,7 @@ from serving.models_api.files import export_of, run_of
 from serving.models_api.history import Event
 from serving.models_api.run_url import run_url
 from windtunnel.benchmark_result import Benchmark, read_benchmark
+from windtunnel.data.datasets import class_names
 from windtunnel.errors import WindtunnelError
 from windtunnel.registered import RegisteredVersion
 from windtunnel.settings import Settings
@@ -41,6 +42,7 @@ def record(settings: Settings, known: RegisteredVersion, promotions: dict[tuple[
         "git_commit": _told(known.git_commit),
         "data_fingerprint": _told(known.data_fingerprint),
         "dataset": _told(known.dataset),
+        "classes": class_names(known.dataset),
         "size": _size(export_of(settings, known)),
         "throughput": _throughput(settings, known),
         "promoted": {key: promoted[key] for key in ("time", "action", "who", "why", "run", "run_url")} if promoted else None,

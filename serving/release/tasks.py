@@ -4,7 +4,6 @@ python -m serving.release.tasks publish | verify | gate | promote | drill --run 
 python -m serving.release.tasks benchmark --run DIR --seconds 0.1
 """
 
-import getpass
 import json
 import signal
 import sys
@@ -117,14 +116,17 @@ def gate(
 
 @app.command()
 def promote(
-    run: Directory, framework: Which, approved_by: Annotated[str, typer.Option(help="Who approved it, if approval was required.")] = ""
+    run: Directory,
+    framework: Which,
+    who: Annotated[str, typer.Option(help="Who started the run: a person or a DAG.")],
+    approved_by: Annotated[str, typer.Option(help="Who approved it, if approval was required.")] = "",
 ) -> None:
     """Make the version the champion."""
     release, number = _release(run, framework)
     here = Run(run)
     reason = json.loads(here.gate(framework).read_text())["reason"]
     why = f"approved; {reason}" if approved_by else reason
-    release.promote(number, Cause(approved_by or getpass.getuser(), why, here.name, here.lineage().run_id))
+    release.promote(number, Cause(approved_by or who, why, here.name, here.lineage().run_id))
     how = release.server.example(release.name)
     write_json(here.released(framework), {"name": release.name, "version": number, "server": release.server.name, "example": how})
     print(f"users get {release.name} version {number} from {release.server.name}. Try it:\n{how}")

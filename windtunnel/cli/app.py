@@ -137,7 +137,11 @@ def run(
         raise typer.Exit(INTERRUPTED) from None
     failed = [task for task in ended.tasks if task.failed]
     show_failures(airflow, failed, console)
-    addresses = {"run": ended.url, "mlflow": settings.published.mlflow_url, "tensorboard": settings.published.tensorboard_url}
+    published = settings.published
+    addresses = {
+        **{"run": ended.url, "models": f"{published.airflow_url}/plugin/models"},
+        **{"mlflow": published.mlflow_url, "tensorboard": published.tensorboard_url},
+    }
     report = _report(settings, dag, run_id)
     if as_json:
         result = json.loads(report.with_suffix(".json").read_text()) if report.with_suffix(".json").exists() else None

@@ -109,7 +109,8 @@ class Known(Source["DataSet"]):
     """A public data set of images.
 
     `mean` and `std` are the mean and standard deviation of the training pixels in 0..1; `files` maps each IDX file to the SHA-256 of
-    its uncompressed bytes; `mirrors` are the base URLs of its files; `advice` describes another way to get it.
+    its uncompressed bytes; `mirrors` are the base URLs of its files; `advice` describes another way to get it; `classes` are the names
+    of the labels, if these are more than digits.
     """
 
     mean: float
@@ -117,6 +118,7 @@ class Known(Source["DataSet"]):
     files: Mapping[str, str]
     mirrors: Sequence[str]
     advice: str = ""
+    classes: Sequence[str] = ()
 
     @property
     def remedy(self) -> str:
@@ -177,8 +179,14 @@ KNOWN = {
         layouts=("FashionMNIST/raw",),
         mirrors=("http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",),
         advice=", or on Debian and Ubuntu: apt-get install dataset-fashion-mnist",
+        classes=("T-shirt/top", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot"),
     ),
 }
+
+
+def class_names(name: str) -> list[str] | None:
+    """Return the names of a data set's labels; None if they have none, or the data set is unknown."""
+    return list(KNOWN[name].classes) or None if name in KNOWN else None
 
 
 @dataclass(frozen=True)

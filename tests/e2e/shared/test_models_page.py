@@ -92,6 +92,10 @@ def test_a_version_is_promoted_and_rolled_back_and_the_answers_are_its(platform,
     show(page, "try/lenet5")
     page.locator(".samples button").first.click()
     expect(answer(page, MODEL)).to_contain_text(f"version {other} on ")
+    trying = open_page()
+    show(trying, "try/lenet5")
+    trying.locator(".samples button").first.click()
+    expect(answer(trying, MODEL)).to_contain_text(f"version {other} on ")
 
     show(page, "overview")
     expect(alias(page, MODEL, "champion")).to_contain_text(f"version {other}")
@@ -104,11 +108,11 @@ def test_a_version_is_promoted_and_rolled_back_and_the_answers_are_its(platform,
     assert "succeeded" in give_reason(page, "Roll back", "the test is over")
     expect(alias(page, MODEL, "champion")).to_contain_text(f"version {before}")
     expect(alias(page, MODEL, "champion")).to_contain_text(f"Rolled back by {USER} ")
+    expect(card(page, MODEL).get_by_role("button", name=f"Undo rollback to {before}…")).to_be_visible()
     assert "succeeded" in give_reason(late, "Roll back", "pressed by two people")  # and undoes nothing
     assert aliases(platform, MODEL)["champion"] == before
-    show(page, "try/lenet5")
-    page.locator(".samples button").first.click()
-    expect(answer(page, MODEL)).to_contain_text(f"version {before} on ")
+    expect(answer(trying, MODEL)).to_contain_text(f"version {before} on ")  # it was asked again, without a click
+    expect(answer(trying, MODEL).locator(".label strong")).not_to_be_empty()
 
     show(page, f"history/{MODEL}")
     expect(page.locator(".event").first).to_contain_text(re.compile(f"{USER} rolled back .*{MODEL} from version {other} to {before}"))
@@ -127,7 +131,7 @@ def test_a_rollback_that_an_old_view_offers_is_refused_and_says_why(platform, op
         mlflow.set_registered_model_alias(MODEL, "previous", other)
         page = open_page()
         show(page, "overview")
-        card(page, MODEL).get_by_role("button", name=f"Roll back to {other}…").click()
+        card(page, MODEL).get_by_role("button", name=re.compile("^(Roll back to|Undo rollback)")).click()
         if "previous" in before:
             mlflow.set_registered_model_alias(MODEL, "previous", str(before["previous"]))
         else:

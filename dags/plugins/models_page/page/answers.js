@@ -2,14 +2,13 @@
 
 import { framework, h, problem, replace } from "./dom.js";
 import { known, milliseconds, percent } from "./format.js";
-import { served } from "./store.js";
+import { served, store } from "./store.js";
 
 const MOST = 12; // bars of one answer
 const SETTLED = 600; // milliseconds after which a screen reader is told: not each answer while somebody draws
 
 /** Return a board with a place for each champion: its `element`, and `wait`, `show` and `clear`. */
 export function answers(model) {
-  const champions = model.registered.filter(served);
   const colours = new Map(model.registered.map((each) => [each.name, each.colour]));
   const verdict = h("p", { class: "verdict" });
   const spoken = h("p", { class: "unseen", role: "status" });
@@ -36,7 +35,7 @@ export function answers(model) {
     tell("The answers appear here.");
     replace(
       list,
-      champions.map((each) =>
+      championsOf(model).map((each) =>
         card({ ...each, version: served(each), label: null, bars: [], milliseconds: null, problem: null }, each.colour),
       ),
     );
@@ -61,6 +60,12 @@ export function answers(model) {
       );
     },
   };
+}
+
+/** Return the registered models of a model that have a champion now. */
+export function championsOf({ model }) {
+  const now = store.state.models.find((each) => each.model === model);
+  return (now?.registered ?? []).filter(served);
 }
 
 function summary(found, sample) {

@@ -126,6 +126,7 @@ function card(model, each) {
   const path = encodeURIComponent(name);
   const verdict = { true: [true, "as desired"], false: [false, "not as desired"] }[agrees] ?? [null, "actual state unknown"];
   const wanted = [champion, previous, challenger].filter(Boolean).map((version) => version.version);
+  const rival = challenger ?? previous;
   const others = (actual?.loaded ?? []).filter((version) => !wanted.includes(version));
   return h(
     "article",
@@ -134,8 +135,8 @@ function card(model, each) {
     h(
       "p",
       { class: "columns quiet" },
-      h("span", {}, `Desired: ${name}`),
-      h("span", {}, each.server ? `Actual: ${each.server}` : "No server"),
+      h("span", {}, `Registered as ${name}`),
+      h("span", {}, each.server ? `Served by ${each.server}` : "No server"),
     ),
     h(
       "ul",
@@ -156,15 +157,15 @@ function card(model, each) {
         h("span", { class: "unseen" }, ` of ${name}`),
       ),
       champion &&
-        previous &&
+        rival &&
         h(
           "a",
           {
-            href: `#/compare/${encodeURIComponent(`${name}@${champion.version}`)}/${encodeURIComponent(`${name}@${previous.version}`)}`,
+            href: `#/compare/${encodeURIComponent(`${name}@${champion.version}`)}/${encodeURIComponent(`${name}@${rival.version}`)}`,
             "data-key": `compare ${name}`,
           },
           "Compare",
-          h("span", { class: "unseen" }, ` champion and previous of ${name}`),
+          h("span", { class: "unseen" }, ` champion and ${challenger ? "challenger" : "previous"} of ${name}`),
         ),
       store.may &&
         h(
@@ -238,7 +239,8 @@ function alias(name, each, compared) {
 /** Return the button that promotes a version or rolls back to it. */
 function releases(action, { name, champion }, to) {
   const open = () => openRelease({ action, model: name, from: champion?.version, to });
-  const text = action === "promote" ? `Promote ${to}…` : `Roll back to ${to}…`;
+  const undone = champion?.promoted?.action === "roll back"; // what is previous now was rolled back
+  const text = action === "promote" ? `Promote ${to}…` : undone ? `Undo rollback to ${champion.version}…` : `Roll back to ${to}…`;
   return h(
     "button",
     { type: "button", "data-key": `${action} ${name}`, on: { click: open } },

@@ -61,7 +61,8 @@ export function openRelease({ action, model = "", from, to }) {
     try {
       const run = await release({ action, model, version: to ?? null, reason: why });
       dialog.close();
-      follow(run.dag_run_id, `${button}${what}${action === "promote" ? ` version ${to}` : ""}`);
+      const which = { promote: ` version ${to}`, "roll back": ` to version ${to}` }[action] ?? "";
+      follow(run.dag_run_id, `${button}${what}${which}`);
     } catch (error) {
       if (!(error instanceof Problem)) throw error;
       replace(failed, problem(refused(error)));
@@ -79,7 +80,7 @@ function explained(action, model, from, to) {
     return "Every server will load and serve what the registry's aliases say: the desired state becomes the actual state.";
   const instead = from ? ` instead of version ${from}` : "";
   const loaded = find(model)?.actual?.loaded.includes(to);
-  const how = loaded ? "It is loaded already: the change is immediate." : "It is published and verified first.";
+  const how = loaded ? "It is loaded already: nobody waits for it." : "It is published and verified first.";
   return `Users of ${model} will get version ${to}${instead}. ${how}`;
 }
 
@@ -120,7 +121,9 @@ async function follow(id, what) {
     if (text.textContent !== h("span", {}, words).textContent) replace(text, words); // so that a screen reader says each state once
   };
   say("is queued.", "going");
-  document.getElementById("activity").append(item);
+  const activity = document.getElementById("activity");
+  for (const ended of activity.querySelectorAll(".done")) ended.remove(); // what succeeded is in the history
+  activity.append(item);
   for (let waited = 0; ; waited += SECONDS) {
     await new Promise((resolve) => setTimeout(resolve, 1000 * SECONDS));
     if (!item.isConnected) return;

@@ -1,7 +1,7 @@
 // Ask all champions of a model at once: with a drawing, a recording, a file, or a sample of the golden set.
 
 import { Problem, samples, tryOut } from "./api.js";
-import { answers } from "./answers.js";
+import { answers, championsOf } from "./answers.js";
 import { h, problem, replace } from "./dom.js";
 import { drawingPad } from "./draw.js";
 import { capital } from "./format.js";
@@ -37,7 +37,14 @@ export function show(place, words, signal) {
     ),
   );
   if (!model) return replace(place, h("h2", {}, title), tabs, problem(`${wanted} has no champion: it cannot be tried.`));
-  replace(place, h("h2", {}, title), choices.length > 1 && tabs, workbench(model, signal));
+  replace(place, h("h2", {}, title), choices.length > 1 && tabs, lesson(model), workbench(model, signal));
+}
+
+/** Return what the champions take whatever they see for, if it is not what people would draw. */
+function lesson(model) {
+  const taught = model.registered.find((each) => each.champion?.classes)?.champion;
+  if (!taught) return null;
+  return h("p", {}, `The champions were trained on ${taught.dataset}: they answer any picture with one of ${taught.classes.join(", ")}.`);
 }
 
 function workbench(model, signal) {
@@ -47,10 +54,12 @@ function workbench(model, signal) {
   const player = h("audio", { controls: true, hidden: true, "aria-label": "What is asked" });
   const golden = h("section", { class: "golden" });
   let latest = 0;
+  let repeat = null; // asks again what was asked last
 
   /** Ask with a blob or with a sample; only the answers to the latest question are shown. */
   async function ask(body, sample = null) {
     const mine = ++latest;
+    repeat = () => ask(body, sample);
     if (!sample) unpress(golden);
     replace(note);
     board.wait();
@@ -91,6 +100,7 @@ function workbench(model, signal) {
           drawn: (image) => ask(image),
           cleared: () => {
             latest += 1; // an answer that is on its way belongs to no drawing any more
+            repeat = null;
             file.value = "";
             unpress(golden);
             replace(note);
@@ -111,6 +121,17 @@ function workbench(model, signal) {
   });
   const bench = h("div", { class: "workbench" }, input, board.element, files, golden);
   dropOn(bench, take);
+  const users = () => JSON.stringify(championsOf(model).map((each) => [each.name, served(each)]));
+  let answering = users();
+  store.addEventListener(
+    "change",
+    () => {
+      if (answering === users()) return;
+      answering = users();
+      repeat ? repeat() : board.clear();
+    },
+    { signal },
+  );
   return bench;
 }
 
