@@ -217,7 +217,7 @@ tfserving_url = f"{tfserving.address}/v1/models/{on_tfserving[0]}:predict"
 # ## The benchmark
 # `windtunnel bench` measures every champion over both protocols, in rounds, so that a machine that slows down slows all of them. It
 # compares the label in the answers with the trainer's: a single wrong one, and there is a sentence instead of a figure. Beside each figure
-# it measures the *limit*, what the same file computes in a process of its own, and the *floor*, what the same server answers without a
+# it measures the *ceiling*, what the same file computes in a process of its own, and the *baseline*, what the same server answers without a
 # model. It is the command that people type; `--json` makes it a result to draw from.
 
 # %%
@@ -235,7 +235,7 @@ for row in benchmark.rows:
         print(f"no figure for {row.model} over {row.protocol}: {row.invalid}")
 
 # %%
-header = ["model", "protocol", "clients", "images a request", "requests/s", "p50, ms", "p99, ms", "of the limit", "of the floor"]
+header = ["model", "protocol", "clients", "images a request", "requests/s", "p50, ms", "p99, ms", "of ceiling", "of baseline"]
 print_table(
     header,
     [
