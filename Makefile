@@ -2,7 +2,6 @@ BIN := .venv/bin
 # More processes than cores, because the tests of platforms spend half of their time waiting.
 PYTEST := $(BIN)/pytest -n 3 --durations=25 --ignore=tests/faults
 TESTS := --ignore=tests/containers
-FUZZ := $(shell find tests -name test_fuzz.py)
 CPP := $(BIN)/cmake --build libtorch_cpp/build --target
 
 .PHONY: help setup run images test test-fast test-containers test-faults bench-run bench-train bench-parity bench-serve bench-judge bench-switch bench-speech bench-speech-swap bench-soak bench-containers docs sbom figures down
@@ -33,7 +32,7 @@ test-containers: setup ## build the images, and test the containers on a real Do
 	@$(BIN)/pytest tests/containers
 
 test-faults: setup ## fill a small disk, kill processes at random, send made-up requests for 40 minutes; root can mount the disk
-	@KILLS=20 FUZZ_SECONDS=600 $(BIN)/pytest -s tests/faults tests/e2e/test_killed.py $(FUZZ)
+	@KILLS=20 FUZZ_SECONDS=600 $(BIN)/pytest -s tests/faults tests/e2e/test_killed.py $$(find tests -name test_fuzz.py)
 
 bench-run: setup ## measure the duration of a run by activity, and the cost of an idle platform, on a platform of its own
 	@$(BIN)/python -m benchmarks.run_timing

@@ -24,6 +24,7 @@ from windtunnel.model import find_model
 from windtunnel.platform.program import run_program
 from windtunnel.run import Run
 from windtunnel.settings import ROOT, load_settings
+from windtunnel.tables import counted
 
 
 def draw_comparison(axes: Axes, result: dict[str, Any]) -> None:
@@ -79,7 +80,7 @@ def draw_training_speed(source: Path, out: Path) -> None:
         draw_comparison(left, result)
         draw_batch_sizes(middle, result["scaling"]["samples_per_second"])
         draw_epochs(right, result["scaling"]["epoch_seconds"])
-        threads = "1 thread" if result["threads"] == 1 else f"{result['threads']} threads"
+        threads = counted(result["threads"], "thread")
         figure.suptitle(f"Training {LENET5.title} on MNIST: {result['samples']:,} images per epoch, {threads}")
         out.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(out, dpi=110, metadata={"Software": None})

@@ -139,8 +139,10 @@ def run(
     show_failures(airflow, failed, console)
     published = settings.published
     addresses = {
-        **{"run": ended.url, "models": f"{published.airflow_url}/plugin/models"},
-        **{"mlflow": published.mlflow_url, "tensorboard": published.tensorboard_url},
+        "run": ended.url,
+        "models": f"{published.airflow_url}/plugin/models",
+        "mlflow": published.mlflow_url,
+        "tensorboard": published.tensorboard_url,
     }
     report = _report(settings, dag, run_id)
     if as_json:

@@ -27,8 +27,8 @@ WRONG = "wrong_declarations.py"  # its import error tells why some of them have 
 PARSE_SECONDS = 300  # until Airflow has read a new DAG file on a busy machine
 RESULT = "Result: "  # begins the line of a run's note that `note_result` writes
 NOTE_LENGTH = 1000  # Airflow allows no more
-ANSWER_SECONDS = 90.0
 POOL = {"name": "measured", "slots": 1, "description": "Training and benchmarks, one at a time", "include_deferred": False}
+ANSWER_SECONDS = 90.0
 """Longer than Airflow's database timeout (windtunnel/platform/environment.py), so that the client receives Airflow's own error."""
 
 
